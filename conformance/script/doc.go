@@ -1,0 +1,2 @@
+// Package script reads test scripts in the language of packetdrill.
+package script
