@@ -45,6 +45,8 @@ type Config struct {
 	MSS uint32
 	// InitialWindow is the congestion window to start with, in bytes (RFC 6928: 10 segments).
 	InitialWindow uint64
+	// RestartWindow is the window after idle in bytes (RFC 5681 §4.1); 0 means the smaller of InitialWindow and what RFC 6928 allows.
+	RestartWindow uint64
 	// Ssthresh is the slow start threshold to start with, in bytes; 0 means "unlimited".
 	Ssthresh uint64
 	// Now is the present instant.
@@ -53,6 +55,13 @@ type Config struct {
 	SRTT time.Duration
 	// Rand is the connection's seeded source of randomness. It is nil only in tests of deterministic algorithms.
 	Rand *rand.Rand
+}
+
+// InitialWindow returns the initial congestion window that RFC 6928 §2 allows for an MSS in bytes: ten segments, but no more than the larger of 14600 bytes and
+// two segments.
+func InitialWindow(mss uint32) uint64 {
+	m := uint64(mss)
+	return min(10*m, max(2*m, 14600))
 }
 
 // Control is what a controller tells the transport.
