@@ -1,0 +1,256 @@
+package vnet
+
+import (
+	"encoding/binary"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/checksum"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+)
+
+// Verdict is what Verify found out about a packet.
+type Verdict int
+
+const (
+	// Good packets have no checksum that is known to be wrong: everything
+	// that a stack would verify holds or was vouched for by the device.
+	//
+	// A fragment counts as Good once its IP header is. Its transport checksum
+	// covers bytes that other packets carry.
+	Good Verdict = iota
+	// Malformed packets have headers that contradict their length, so that
+	// their checksums cannot be found.
+	Malformed
+	// BadIPChecksum is a wrong IPv4 header checksum.
+	BadIPChecksum
+	// BadTransportChecksum is a wrong TCP or UDP checksum, or none on UDP over
+	// IPv6 (RFC 8200, §8.1).
+	BadTransportChecksum
+)
+
+// udpChecksumOffset is the place of the checksum in a UDP header (RFC 768).
+const udpChecksumOffset = 6
+
+// A Packet is a received network-layer packet as it lies in memory. All its
+// headers are expected in Head; Tail continues it and is often empty. Both may
+// be longer than the packet, as Ethernet pads short frames.
+type Packet struct {
+	Head, Tail []byte
+}
+
+// size returns the number of bytes that p holds, padding included.
+func (p Packet) size() int { return len(p.Head) + len(p.Tail) }
+
+// sum adds the bytes [from, to) of p to initial. The range has to lie within p.
+func (p Packet) sum(from, to int, initial uint16) uint16 {
+	var c checksum.Checksumer
+	if from < len(p.Head) {
+		c.Add(p.Head[from:min(to, len(p.Head))])
+	}
+	if to > len(p.Head) {
+		c.Add(p.Tail[max(from-len(p.Head), 0) : to-len(p.Head)])
+	}
+	return checksum.Combine(c.Checksum(), initial)
+}
+
+// Complete computes the checksum that h leaves to the receiver and stores it
+// in p, whose first byte is the one at offset l2 of the frame. It reports
+// false if the field is not in p.Head.
+func Complete(h Header, l2 int, p Packet) bool {
+	start := int(h.CsumStart) - l2
+	at := start + int(h.CsumOffset)
+	if start < 0 || at+2 > len(p.Head) {
+		return false
+	}
+	// The field already holds the sum of the pseudo-header, so it takes part.
+	xsum := ^p.sum(start, p.size(), 0)
+	if xsum == 0 && int(h.CsumOffset) == udpChecksumOffset {
+		xsum = 0xffff // RFC 768: zero means that there is none
+	}
+	binary.BigEndian.PutUint16(p.Head[at:], xsum)
+	return true
+}
+
+// Verify checks what the device did not vouch for in the packet p of network
+// protocol proto, received with header h, which passed Check. The packet
+// begins at offset l2 of its frame. Protocols other than IPv4 and IPv6 are
+// Good: their users do not rely on offloads.
+//
+// A checksum that is to be completed is taken as good if it is the packet's
+// own TCP or UDP checksum: then the packet never left this machine's memory.
+// If it belongs to something within (a tunnelled packet), Verify completes it
+// in p and goes on to verify the outer packet.
+func Verify(proto tcpip.NetworkProtocolNumber, h Header, l2 int, p Packet) Verdict {
+	var t transport
+	var v Verdict
+	switch proto {
+	case header.IPv4ProtocolNumber:
+		t, v = locateIPv4(p)
+	case header.IPv6ProtocolNumber:
+		t, v = locateIPv6(p)
+	default:
+		return Good
+	}
+	if v != Good {
+		return v
+	}
+	if h.Flags&FlagNeedsCsum != 0 {
+		if t.csumOffset != 0 && int(h.CsumStart) == l2+t.start && int(h.CsumOffset) == t.csumOffset {
+			return Good
+		}
+		if !Complete(h, l2, p) {
+			return Malformed
+		}
+	} else if h.Flags&FlagDataValid != 0 {
+		return Good
+	}
+	return t.verify(p)
+}
+
+// transport says where a packet's transport segment lies and how its checksum
+// is to be verified. The zero csumOffset means: not at all.
+type transport struct {
+	start, end int // within the packet
+	csumOffset int
+	number     tcpip.TransportProtocolNumber
+	src, dst   []byte
+}
+
+// verify checks the checksum of a located segment.
+func (t transport) verify(p Packet) Verdict {
+	end := t.end
+	switch t.number {
+	case header.TCPProtocolNumber:
+		if end-t.start < header.TCPMinimumSize {
+			return Malformed
+		}
+	case header.UDPProtocolNumber:
+		if end-t.start < header.UDPMinimumSize || t.start+header.UDPMinimumSize > len(p.Head) {
+			return Malformed
+		}
+		udp := header.UDP(p.Head[t.start:])
+		// RFC 768: the checksum covers what the UDP length says, which may be
+		// less than what IP carried.
+		n := int(udp.Length())
+		if n < header.UDPMinimumSize || t.start+n > end {
+			return Malformed
+		}
+		end = t.start + n
+		if udp.Checksum() == 0 {
+			if len(t.src) == header.IPv4AddressSize {
+				return Good
+			}
+			return BadTransportChecksum
+		}
+	default:
+		return Good
+	}
+	xsum := checksum.Checksum(t.src, 0)
+	xsum = checksum.Checksum(t.dst, xsum)
+	xsum = checksum.Combine(xsum, uint16(t.number))
+	xsum = checksum.Combine(xsum, uint16(end-t.start))
+	if p.sum(t.start, end, xsum) != 0xffff {
+		return BadTransportChecksum
+	}
+	return Good
+}
+
+// csumOffsetOf returns the place of the checksum in a segment of protocol n,
+// or 0 for protocols whose checksum is never offloaded.
+func csumOffsetOf(n tcpip.TransportProtocolNumber) int {
+	switch n {
+	case header.TCPProtocolNumber:
+		return header.TCPChecksumOffset
+	case header.UDPProtocolNumber:
+		return udpChecksumOffset
+	}
+	return 0
+}
+
+// locateIPv4 checks the header of an IPv4 packet (RFC 791, §3.1) and finds the
+// segment in it.
+func locateIPv4(p Packet) (transport, Verdict) {
+	if len(p.Head) < header.IPv4MinimumSize {
+		return transport{}, Malformed
+	}
+	ip := header.IPv4(p.Head)
+	hlen, total := int(ip.HeaderLength()), int(ip.TotalLength())
+	if header.IPVersion(p.Head) != header.IPv4Version || hlen < header.IPv4MinimumSize ||
+		hlen > len(p.Head) || total < hlen || total > p.size() {
+		return transport{}, Malformed
+	}
+	if checksum.Checksum(p.Head[:hlen], 0) != 0xffff {
+		return transport{}, BadIPChecksum
+	}
+	if ip.More() || ip.FragmentOffset() != 0 {
+		return transport{}, Good
+	}
+	n := ip.TransportProtocol()
+	return transport{
+		start: hlen, end: total, number: n, csumOffset: csumOffsetOf(n),
+		src: p.Head[12:16], dst: p.Head[16:20],
+	}, Good
+}
+
+// locateIPv6 checks the header of an IPv6 packet (RFC 8200, §3) and finds the
+// segment behind its extension headers.
+func locateIPv6(p Packet) (transport, Verdict) {
+	if len(p.Head) < header.IPv6MinimumSize {
+		return transport{}, Malformed
+	}
+	ip := header.IPv6(p.Head)
+	end := header.IPv6MinimumSize + int(ip.PayloadLength())
+	if header.IPVersion(p.Head) != header.IPv6Version || end > p.size() {
+		return transport{}, Malformed
+	}
+	next, at := ip.NextHeader(), header.IPv6MinimumSize
+	for {
+		// The shortest extension header is 8 bytes; its second says how many
+		// units of 8 follow the first.
+		isExtension, isFragment := extension(next)
+		if !isExtension {
+			break
+		}
+		if at+8 > end || at+8 > len(p.Head) {
+			return transport{}, Malformed
+		}
+		size := 8 + 8*int(p.Head[at+1])
+		switch {
+		case isFragment:
+			size = 8
+			// An offset of zero without more to come is the whole packet
+			// (RFC 6946).
+			if binary.BigEndian.Uint16(p.Head[at+2:])&^0x6 != 0 {
+				return transport{}, Good
+			}
+		case next == uint8(header.IPv6RoutingExtHdrIdentifier) && p.Head[at+3] != 0:
+			// Segments are left: the packet is under way to somebody else, and
+			// its checksum is for the last of them (RFC 8200, §8.1).
+			return transport{}, Good
+		}
+		next, at = p.Head[at], at+size
+	}
+	if at > end {
+		return transport{}, Malformed
+	}
+	n := tcpip.TransportProtocolNumber(next)
+	return transport{
+		start: at, end: end, number: n, csumOffset: csumOffsetOf(n),
+		src: p.Head[8:24], dst: p.Head[24:40],
+	}, Good
+}
+
+// extension says whether next is an extension header that a stack walks over,
+// and whether it is the fragment header, whose second byte is reserved.
+func extension(next uint8) (is, isFragment bool) {
+	switch header.IPv6ExtensionHeaderIdentifier(next) {
+	case header.IPv6HopByHopOptionsExtHdrIdentifier,
+		header.IPv6RoutingExtHdrIdentifier,
+		header.IPv6DestinationOptionsExtHdrIdentifier,
+		header.IPv6ExperimentExtHdrIdentifier:
+		return true, false
+	case header.IPv6FragmentExtHdrIdentifier:
+		return true, true
+	}
+	return false, false
+}
