@@ -22,8 +22,8 @@ type Pacer struct {
 	started, base Time
 	baseRem       uint64
 	sent, last    uint64 // bytes of the burst and of its last packet
-	active        bool // a burst was sent: the fields above hold
-	waiting       bool // NextSend told the transport to wait: what it sends next has been due
+	active        bool   // a burst was sent: the fields above hold
+	waiting       bool   // NextSend told the transport to wait: what it sends next has been due
 }
 
 // SetRate sets the rate in bytes per second; 0 means no limit. It applies to the gap under way as well.
