@@ -31,36 +31,3 @@ func (*Command) action()      {}
 func (*Code) action()         {}
 func (*Syscall) action()      {}
 func (*Packet) action()       {}
-
-func (*Int) expr()      {}
-func (*Name) expr()     {}
-func (*Str) expr()      {}
-func (*Ellipsis) expr() {}
-func (*List) expr()     {}
-func (*Struct) expr()   {}
-func (*Call) expr()     {}
-func (*Or) expr()       {}
-
-// Position returns where the expression begins.
-func (e *Int) Position() Position { return e.Pos }
-
-// Position returns where the expression begins.
-func (e *Name) Position() Position { return e.Pos }
-
-// Position returns where the expression begins.
-func (e *Str) Position() Position { return e.Pos }
-
-// Position returns where the expression begins.
-func (e *Ellipsis) Position() Position { return e.Pos }
-
-// Position returns where the expression begins.
-func (e *List) Position() Position { return e.Pos }
-
-// Position returns where the expression begins.
-func (e *Struct) Position() Position { return e.Pos }
-
-// Position returns where the expression begins.
-func (e *Call) Position() Position { return e.Pos }
-
-// Position returns where the expression begins.
-func (e *Or) Position() Position { return e.Pos }

@@ -115,9 +115,9 @@ type IPVersions uint8
 
 // The sets of versions of IP.
 const (
-	IPv4   IPVersions = 1 << iota // IP version 4
-	IPv6                          // IP version 6
-	BothIP = IPv4 | IPv6          // either version
+	IPv4   IPVersions    = 1 << iota // IP version 4
+	IPv6                             // IP version 6
+	BothIP = IPv4 | IPv6             // either version
 )
 
 // Verdict is a verdict that a script can expect.
@@ -308,9 +308,6 @@ type Packet struct {
 	Dir Direction
 	// IP is what the script says about the IP header.
 	IP IP
-	// Encap is the text of the encapsulation in front of the packet, as in
-	// "gre:", or "". Such a packet is unsupported.
-	Encap string
 	// Ports are the ports, if the script gives them; otherwise they are
 	// those of the connection.
 	Ports Opt[Ports]
@@ -319,6 +316,9 @@ type Packet struct {
 	ICMP  *ICMP
 	// Reason says why no runner can handle the packet, or "".
 	Reason string
+	// Text is the source text of the packet, without the direction, if
+	// Reason is not "".
+	Text string
 }
 
 // Ports are the ports of a TCP or UDP packet.
@@ -506,90 +506,4 @@ type Quote struct {
 	Seq uint32
 	// Len is the length of the payload of the quoted packet.
 	Len uint16
-}
-
-// Expr is an argument or result of a system call: an *Int, *Name, *Str,
-// *Ellipsis, *List, *Struct, *Call or *Or.
-type Expr interface {
-	fmt.Stringer
-	// Position returns where the expression begins.
-	Position() Position
-	expr()
-}
-
-// Int is an integer.
-type Int struct {
-	Pos Position
-	// Value is the value; a number beyond 2^63-1 wraps.
-	Value int64
-	// Hex says that it is written in base 16.
-	Hex bool
-}
-
-// Name is a symbolic constant, as in SOL_SOCKET. Constant knows the values.
-type Name struct {
-	Pos  Position
-	Name string
-}
-
-// Str is a string.
-type Str struct {
-	Pos Position
-	// Value is the string, escapes resolved.
-	Value string
-	// Prefix says that the string is followed by "..." and is only the
-	// beginning of the value.
-	Prefix bool
-}
-
-// Ellipsis is "...": whatever suits the call, or any value.
-type Ellipsis struct {
-	Pos Position
-}
-
-// List is a list in square brackets, as in [1], which is how values stand
-// that the call takes or fills in through a pointer.
-type List struct {
-	Pos   Position
-	Elems []Expr
-}
-
-// Struct is a structure in braces, as in {fd=3, events=POLLIN}.
-type Struct struct {
-	Pos    Position
-	Fields []Field
-}
-
-// Field is one field of a Struct.
-type Field struct {
-	// Name is the name of the field, or "" as in {..., 1000}.
-	Name string
-	// Arg is what stands in parentheses behind the name, as in
-	// msg_iov(1)=[...], or nil.
-	Arg Expr
-	// Value is the value.
-	Value Expr
-}
-
-// Field returns the value of the named field, or nil.
-func (s *Struct) Field(name string) Expr {
-	for i := range s.Fields {
-		if s.Fields[i].Name == name {
-			return s.Fields[i].Value
-		}
-	}
-	return nil
-}
-
-// Call is a conversion, as in htons(8080) or inet_addr("192.0.2.1").
-type Call struct {
-	Pos  Position
-	Name string
-	Args []Expr
-}
-
-// Or is a bitwise or, as in POLLIN|POLLOUT.
-type Or struct {
-	Pos  Position
-	X, Y Expr
 }

@@ -16,7 +16,7 @@ func (s *Script) String() string {
 	for _, o := range s.Options {
 		b.WriteString("--" + o.Name)
 		if o.Value != "" {
-			b.WriteString("=" + o.Value)
+			b.WriteString("=" + optionValue(o.Value))
 		}
 		b.WriteByte('\n')
 	}
@@ -105,16 +105,12 @@ func (p *Packet) String() string { return p.Dir.String() + " " + p.body() }
 
 // body is String without the direction.
 func (p *Packet) body() string {
-	var parts []string
-	inner := strings.HasPrefix(p.Encap, "encap ")
-	if p.Encap != "" && !inner {
-		parts = append(parts, p.Encap)
+	if p.Reason != "" {
+		return p.Text
 	}
+	var parts []string
 	if ip := p.IP.String(); ip != "" {
 		parts = append(parts, ip)
-	}
-	if inner {
-		parts = append(parts, p.Encap)
 	}
 	ports := ""
 	if p.Ports.Set {
@@ -375,6 +371,9 @@ func (e *Call) String() string { return e.Name + "(" + joinExprs(e.Args) + ")" }
 // String returns both sides with a bar between them.
 func (e *Or) String() string { return e.X.String() + "|" + e.Y.String() }
 
+// String returns the text.
+func (e *Raw) String() string { return e.Text }
+
 func joinExprs(exprs []Expr) string {
 	parts := make([]string, len(exprs))
 	for i, e := range exprs {
@@ -398,4 +397,17 @@ func quote(s string) string {
 		}
 	}
 	return string(append(b, '"'))
+}
+
+// optionValue puts quotes around the value of an option that needs them.
+func optionValue(v string) string {
+	name, quoted, ok := strings.Cut(v, "=")
+	if ok && wordLen(name) == len(name) && quoted != "" && (quoted[0] == '"' || quoted[0] == '`') &&
+		closing(quoted, quoted[0]) == len(quoted)-1 {
+		return v
+	}
+	if strings.ContainsAny(v, " \t\r\n\"`") {
+		return `"` + v + `"`
+	}
+	return v
 }
