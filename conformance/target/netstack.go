@@ -1,0 +1,248 @@
+package target
+
+import (
+	"fmt"
+	"math/rand"
+	randv2 "math/rand/v2"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/plumbline/plumbline/conformance/target/vclock"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+)
+
+// nicID is the number of the only interface of a netstack target.
+const nicID = tcpip.NICID(1)
+
+// Netstack returns a kind of target that runs a TCP transport of gVisor's
+// netstack in memory and in virtual time. The protocol is the only thing that
+// distinguishes two such kinds.
+//
+// An endpoint of the protocol may offer more than [tcpip.Endpoint] does, by
+// [TCPOptions], [Urgent] and [TCPInfo]; the protocol may by [Sysctls].
+func Netstack(name, description string, caps Capabilities, protocol stack.TransportProtocolFactory) Kind {
+	return Kind{
+		Name:         name,
+		Description:  description,
+		Capabilities: caps,
+		Open: func(cfg Config) (Target, error) {
+			return openNetstack(cfg, protocol)
+		},
+	}
+}
+
+// GVisor returns the kind of target that runs the TCP that gVisor comes with.
+func GVisor() Kind {
+	return Netstack("gvisor", "the TCP that comes with gVisor's netstack", Capabilities{}, tcp.NewProtocol)
+}
+
+// netstack is a Target around a [stack.Stack].
+type netstack struct {
+	clock *vclock.Clock
+	link  *link
+	stack *stack.Stack
+	proto stack.TransportProtocol
+
+	fds    map[FD]descriptor
+	nextFD FD
+	// ops are the calls that block, in the order in which they were made.
+	ops []*op
+	// completed counts the calls that have ended, for RunUntil to notice.
+	completed int
+}
+
+var _ Target = (*netstack)(nil)
+
+// openNetstack makes a stack with the protocol and its one interface.
+func openNetstack(cfg Config, protocol stack.TransportProtocolFactory) (*netstack, error) {
+	cfg = cfg.withDefaults()
+	n := &netstack{
+		clock:  vclock.New(),
+		fds:    make(map[FD]descriptor),
+		nextFD: 3,
+	}
+	n.link = &link{clock: n.clock, mtu: uint32(cfg.MTU)}
+	n.stack = stack.New(stack.Options{
+		NetworkProtocols: []stack.NetworkProtocolFactory{
+			ipv4.NewProtocol,
+			ipv6.NewProtocolWithOptions(ipv6.Options{DADConfigs: stack.DADConfigurations{}}),
+		},
+		TransportProtocols: []stack.TransportProtocolFactory{protocol},
+		Clock:              n.clock,
+		SecureRNG:          newLockedReader(cfg.Seed),
+		RandSource:         newLockedSource(cfg.Seed),
+	})
+	n.proto = n.stack.TransportProtocolInstance(header.TCPProtocolNumber)
+	if n.proto == nil {
+		return nil, fmt.Errorf("the protocol does not answer to number %d", header.TCPProtocolNumber)
+	}
+	if err := n.configureInterface(cfg.Addrs); err != nil {
+		return nil, err
+	}
+	if err := n.applyDefaults(); err != nil {
+		return nil, err
+	}
+	n.Settle()
+	n.link.drain()
+	return n, nil
+}
+
+// configureInterface adds the interface with its addresses and routes. The
+// link has no addresses to resolve, so a route names no gateway.
+func (n *netstack) configureInterface(a Addrs) error {
+	if err := n.stack.CreateNIC(nicID, n.link); err != nil {
+		return fmt.Errorf("create interface: %v", err)
+	}
+	for _, addr := range []struct {
+		proto tcpip.NetworkProtocolNumber
+		addr  netip.Addr
+		bits  int
+	}{
+		{ipv4.ProtocolNumber, a.Local4, 16},
+		{ipv6.ProtocolNumber, a.Local6, 64},
+	} {
+		pa := tcpip.ProtocolAddress{
+			Protocol: addr.proto,
+			AddressWithPrefix: tcpip.AddressWithPrefix{
+				Address:   tcpip.AddrFromSlice(addr.addr.AsSlice()),
+				PrefixLen: addr.bits,
+			},
+		}
+		if err := n.stack.AddProtocolAddress(nicID, pa, stack.AddressProperties{}); err != nil {
+			return fmt.Errorf("add address %v: %v", addr.addr, err)
+		}
+	}
+	n.stack.SetRouteTable([]tcpip.Route{
+		{Destination: header.IPv4EmptySubnet, NIC: nicID},
+		{Destination: header.IPv6EmptySubnet, NIC: nicID},
+	})
+	return nil
+}
+
+// applyDefaults switches on what a host has on by default and netstack has
+// not: SACK, Nagle's algorithm and receive buffer tuning.
+func (n *netstack) applyDefaults() error {
+	sack, delay, moderate := tcpip.TCPSACKEnabled(true), tcpip.TCPDelayEnabled(true), tcpip.TCPModerateReceiveBufferOption(true)
+	for _, opt := range []tcpip.SettableTransportProtocolOption{&sack, &delay, &moderate} {
+		if err := n.setProtocolOption(opt); err != nil {
+			return fmt.Errorf("set %T: %v", opt, err)
+		}
+	}
+	return nil
+}
+
+// setProtocolOption sets an option of the TCP of the stack.
+func (n *netstack) setProtocolOption(opt tcpip.SettableTransportProtocolOption) tcpip.Error {
+	return n.stack.SetTransportProtocolOption(header.TCPProtocolNumber, opt)
+}
+
+// Now implements [Target].
+func (n *netstack) Now() time.Duration { return n.clock.Elapsed() }
+
+// Inject implements [Target].
+func (n *netstack) Inject(packet []byte) error {
+	if err := n.link.inject(packet); err != nil {
+		return err
+	}
+	n.Settle()
+	return nil
+}
+
+// Drain implements [Target].
+func (n *netstack) Drain() []Packet { return n.link.drain() }
+
+// RunUntil implements [Target]. Between two timers the stack settles.
+func (n *netstack) RunUntil(t time.Duration) time.Duration {
+	completed := n.completed
+	for !n.link.pending() && n.completed == completed {
+		if !n.clock.Step(t) {
+			break
+		}
+		n.Settle()
+	}
+	return n.clock.Elapsed()
+}
+
+// Settle implements [Target]: it lets the goroutines of the protocol finish,
+// then retries the calls that block, until neither changes anything.
+//
+// Pause returns when every goroutine of gVisor's TCP has found its queue
+// empty. Without it the order of their work, and with it the bytes on the
+// wire, would be the scheduler's.
+func (n *netstack) Settle() {
+	n.quiesce()
+	for n.retryOps() {
+		n.quiesce()
+	}
+}
+
+// quiesce waits for the goroutines of the protocol.
+func (n *netstack) quiesce() {
+	n.proto.Pause()
+	n.proto.Resume()
+}
+
+// Close implements [Target].
+func (n *netstack) Close() {
+	for _, d := range n.fds {
+		if s, ok := d.(*socket); ok {
+			s.ep.Abort()
+		}
+	}
+	n.fds, n.ops = nil, nil
+	n.stack.Destroy()
+}
+
+// lockedReader is a seeded io.Reader for the stack's secure random numbers.
+// They are secure against nobody, which is the point of it.
+type lockedReader struct {
+	mu  sync.Mutex
+	src *randv2.ChaCha8
+}
+
+// newLockedReader returns a reader determined by seed.
+func newLockedReader(seed uint64) *lockedReader {
+	var key [32]byte
+	for i := range 8 {
+		key[i] = byte(seed >> (8 * i))
+	}
+	return &lockedReader{src: randv2.NewChaCha8(key)}
+}
+
+// Read implements io.Reader.
+func (r *lockedReader) Read(p []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.src.Read(p)
+}
+
+// lockedSource is a seeded rand.Source for the stack's other random numbers.
+type lockedSource struct {
+	mu  sync.Mutex
+	src rand.Source
+}
+
+// newLockedSource returns a source determined by seed.
+func newLockedSource(seed uint64) *lockedSource {
+	return &lockedSource{src: rand.NewSource(int64(seed))}
+}
+
+// Int63 implements rand.Source.
+func (s *lockedSource) Int63() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.src.Int63()
+}
+
+// Seed implements rand.Source.
+func (s *lockedSource) Seed(seed int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.src.Seed(seed)
+}
