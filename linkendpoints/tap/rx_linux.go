@@ -1,0 +1,263 @@
+package tap
+
+import (
+	"errors"
+	"fmt"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/buffer"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"github.com/plumbline/plumbline/linkendpoints/internal/vnet"
+)
+
+// A frame is read into two views. The first takes a whole frame of MTU 1500
+// and all headers of a larger one; the second takes the rest of a segment of up
+// to 64 KiB. Whatever the frame leaves unused is kept for the next, because
+// the buffer package clears a chunk each time it hands one out.
+const (
+	headSize = 2048
+	tailSize = buffer.MaxChunkSize
+)
+
+// maxReadErrors is how many reads may fail in a row before the device counts
+// as gone.
+const maxReadErrors = 64
+
+// errDeviceGone is reported if the kernel does not say why reading ended.
+var errDeviceGone = errors.New("the device is gone")
+
+// rxQueue reads from one queue of the device. Its fields other than counters
+// belong to the goroutine of the current session.
+type rxQueue struct {
+	e        *Endpoint
+	fd       int
+	counters rxCounters
+
+	header     [vnet.HeaderSize]byte
+	head, tail *buffer.View
+	iovecs     [3]unix.Iovec
+}
+
+// newRxQueue makes a queue that reads fd, which belongs to its txQueue.
+func newRxQueue(e *Endpoint, fd int) *rxQueue {
+	return &rxQueue{e: e, fd: fd}
+}
+
+// run receives until s stops or the device is gone.
+func (q *rxQueue) run(s *session) {
+	defer s.receivers.Done()
+	if s.before != nil {
+		<-s.before.done
+	}
+	defer q.release()
+	failed := 0
+	for !s.stopping.Load() {
+		n, errno := q.read()
+		switch errno {
+		case 0:
+			failed = 0
+			q.receive(s, n)
+			continue
+		case unix.EINTR:
+			continue
+		case unix.EAGAIN:
+			if errno = q.poll(s); errno == 0 {
+				continue
+			}
+		}
+		q.counters.errors.Add(1)
+		failed++
+		if err := fatalReadError(errno, failed); err != nil {
+			q.e.fail(err)
+			return
+		}
+	}
+}
+
+// fatalReadError says whether errno, the latest of failed errors in a row,
+// means that the device will give no more frames.
+func fatalReadError(errno unix.Errno, failed int) error {
+	switch errno {
+	case unix.EBADFD, unix.EBADF, unix.ENODEV, unix.ENXIO:
+		return fmt.Errorf("%w (%w)", errDeviceGone, errno)
+	}
+	if failed >= maxReadErrors {
+		return fmt.Errorf("%w (%d reads failed, the last with %w)", errDeviceGone, failed, errno)
+	}
+	return nil
+}
+
+// poll waits until there is something to read or s stops.
+func (q *rxQueue) poll(s *session) unix.Errno {
+	fds := [2]unix.PollFd{
+		{Fd: int32(s.wake), Events: unix.POLLIN},
+		{Fd: int32(q.fd), Events: unix.POLLIN},
+	}
+	if _, err := unix.Poll(fds[:], -1); err != nil && !errors.Is(err, unix.EINTR) {
+		var errno unix.Errno
+		errors.As(err, &errno)
+		return errno
+	}
+	if fds[1].Revents&(unix.POLLERR|unix.POLLHUP|unix.POLLNVAL) != 0 && fds[1].Revents&unix.POLLIN == 0 {
+		return unix.EBADFD
+	}
+	return 0
+}
+
+// read reads one frame and returns its length, the virtio-net header included.
+func (q *rxQueue) read() (int, unix.Errno) {
+	if q.head == nil {
+		q.head = buffer.NewViewSize(headSize)
+	}
+	if q.tail == nil {
+		q.tail = buffer.NewViewSize(tailSize)
+	}
+	iov := q.iovecs[:0]
+	if q.e.vnetHdr {
+		iov = appendIovec(iov, q.header[:])
+	}
+	iov = appendIovec(iov, q.head.AsSlice())
+	iov = appendIovec(iov, q.tail.AsSlice())
+	n, _, errno := unix.RawSyscall(unix.SYS_READV, uintptr(q.fd), uintptr(unsafe.Pointer(&iov[0])), uintptr(len(iov)))
+	return int(n), errno
+}
+
+// release gives the views back.
+func (q *rxQueue) release() {
+	for _, v := range []**buffer.View{&q.head, &q.tail} {
+		if *v != nil {
+			(*v).Release()
+			*v = nil
+		}
+	}
+	clear(q.iovecs[:])
+}
+
+// receive checks the frame of n bytes that was just read and delivers it.
+func (q *rxQueue) receive(s *session, n int) {
+	c := &q.counters
+	var h vnet.Header
+	if q.e.vnetHdr {
+		if n < vnet.HeaderSize {
+			c.short.Add(1)
+			return
+		}
+		n -= vnet.HeaderSize
+		h = vnet.Parse(q.header[:])
+	}
+	l2 := q.e.linkHeaderSize()
+	switch {
+	case n < l2 || n == 0:
+		c.short.Add(1)
+		return
+	case n > l2+maxMTU:
+		// Longer than an IP packet can be; what did not fit was cut off.
+		c.giant.Add(1)
+		return
+	}
+	if h.Check(n) != nil {
+		c.header.Add(1)
+		return
+	}
+	head := q.head.AsSlice()[:min(n, headSize)]
+	tail := q.tail.AsSlice()[:n-len(head)]
+	proto, pktType := q.e.classify(head)
+	if pktType == tcpip.PacketOtherHost && !q.e.promiscuous {
+		c.otherHost.Add(1)
+		return
+	}
+	if q.e.offload && !q.verify(proto, h, l2, vnet.Packet{Head: head[l2:], Tail: tail}) {
+		return
+	}
+	if s.stopping.Load() {
+		c.detached.Add(1)
+		return
+	}
+	c.frames.Add(1)
+	c.bytes.Add(uint64(n))
+	if h.GSOType != vnet.GSONone {
+		c.gso.Add(1)
+	}
+	q.deliver(s.dispatcher, proto, pktType, l2, n)
+}
+
+// verify checks what the kernel did not vouch for and counts the outcome.
+func (q *rxQueue) verify(proto tcpip.NetworkProtocolNumber, h vnet.Header, l2 int, p vnet.Packet) bool {
+	c := &q.counters
+	switch vnet.Verify(proto, h, l2, p) {
+	case vnet.Good:
+		switch {
+		case h.Flags&vnet.FlagNeedsCsum != 0:
+			c.partial.Add(1)
+		case h.Flags&vnet.FlagDataValid == 0:
+			c.verified.Add(1)
+		}
+		return true
+	case vnet.Malformed:
+		c.malformed.Add(1)
+	default:
+		c.checksum.Add(1)
+	}
+	return false
+}
+
+// classify reads the link header: the protocol of the packet and who it is for.
+func (e *Endpoint) classify(frame []byte) (tcpip.NetworkProtocolNumber, tcpip.PacketType) {
+	if e.mode == TUN {
+		switch header.IPVersion(frame) {
+		case header.IPv4Version:
+			return header.IPv4ProtocolNumber, tcpip.PacketHost
+		case header.IPv6Version:
+			return header.IPv6ProtocolNumber, tcpip.PacketHost
+		}
+		return 0, tcpip.PacketHost // for the NIC to count as unknown
+	}
+	eth := header.Ethernet(frame)
+	// The destination is compared byte by byte: a tcpip.LinkAddress of it would
+	// be an allocation.
+	dst := frame[:header.EthernetAddressSize]
+	switch {
+	case string(dst) == string(header.EthernetBroadcastAddress):
+		return eth.Type(), tcpip.PacketBroadcast
+	case dst[0]&1 != 0:
+		return eth.Type(), tcpip.PacketMulticast
+	case string(dst) == string(e.LinkAddress()):
+		return eth.Type(), tcpip.PacketHost
+	}
+	return eth.Type(), tcpip.PacketOtherHost
+}
+
+// deliver passes the frame of n bytes in the queue's views to the stack.
+func (q *rxQueue) deliver(d stack.NetworkDispatcher, proto tcpip.NetworkProtocolNumber, pktType tcpip.PacketType, l2, n int) {
+	payload := buffer.MakeWithView(take(&q.head, min(n, headSize)))
+	if n > headSize {
+		// The view is the caller's no more once it is appended.
+		payload.Append(take(&q.tail, n-headSize))
+	}
+	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: payload})
+	pkt.PktType = pktType
+	pkt.NetworkProtocolNumber = proto
+	if l2 > 0 {
+		pkt.LinkHeader().Consume(l2)
+	}
+	d.DeliverNetworkPacket(proto, pkt)
+	pkt.DecRef()
+}
+
+// take returns a view of the first n bytes of *v. If they fill at least a
+// quarter, it is *v itself, and *v becomes nil; otherwise they are copied into
+// a view of the right size, so that small frames in a socket's queue hold no
+// more memory than they account for, and a large chunk need not be cleared.
+func take(v **buffer.View, n int) *buffer.View {
+	full := *v
+	if n < full.Size()/4 {
+		return buffer.NewViewWithData(full.AsSlice()[:n])
+	}
+	*v = nil
+	full.CapLength(n)
+	return full
+}
