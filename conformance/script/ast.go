@@ -372,10 +372,15 @@ const (
 	AE
 )
 
-// TCP is a TCP segment. Sequence numbers count from the initial sequence
-// number of the side that sends them, so that a SYN is "S 0:0(0)" and the
-// first octet of data is 1. The one exception are segments that arrive for
-// no connection, whose numbers are what is on the wire.
+// TCP is a TCP segment.
+//
+// Sequence and acknowledgment numbers, SACK blocks included, are those of
+// the wire in segments with the SYN flag, except that the TCP under test is
+// taken to have chosen 0 as its initial sequence number, whatever it really
+// chose. In all other segments they count from the initial sequence number of
+// the side that sends the octets, so that the first octet of data is 1. This
+// is how tcpdump prints them. Where no SYN was seen, they are those of the
+// wire.
 type TCP struct {
 	Flags Flags
 	// ACE is the field of AccECN (RFC 9768), given as a digit among the

@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 )
 
@@ -86,7 +85,7 @@ func unknownNames(s *Script) []string {
 		for _, a := range append(call.Args, call.Result) {
 			walk(a, func(e Expr) {
 				if n, ok := e.(*Name); ok {
-					if _, ok := Constant(n.Name); !ok && !strings.HasPrefix(n.Name, "TCP_NLA_") {
+					if _, ok := Constant(n.Name); !ok {
 						list = append(list, n.Name)
 					}
 				}

@@ -42,7 +42,7 @@ func (p *parser) describe(s *Script, first int) int {
 		if c.line >= first || i > 0 && c.line != p.comments[i-1].last+1 && len(lines) > 0 {
 			break
 		}
-		if n = i + 1; !c.isTag() {
+		if n = i + 1; !c.isTag() && !strings.Contains(c.text, "SPDX-License-Identifier:") {
 			lines = append(lines, c.lines()...)
 		}
 	}
