@@ -222,9 +222,9 @@ func (p *parser) address() netip.Addr {
 	return a
 }
 
-// ports parses "SRC > DST" if a number comes next.
+// ports parses "SRC > DST" if it comes next.
 func (p *parser) ports() Opt[Ports] {
-	if p.peek().kind != tokInt || p.peekAt(1).is(":") {
+	if p.peek().kind != tokInt || !p.peekAt(1).is(">") {
 		return Opt[Ports]{}
 	}
 	var ports Ports
