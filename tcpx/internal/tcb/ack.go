@@ -1,0 +1,394 @@
+package tcb
+
+import (
+	"time"
+
+	"github.com/plumbline/plumbline/congestion"
+	"github.com/plumbline/plumbline/tcpx/internal/recovery"
+)
+
+// ackNews is what one ACK told.
+type ackNews struct {
+	// una is SND.UNA before the ACK; advanced tells that it moved.
+	una      Seq
+	advanced bool
+	// dup tells that the ACK is a duplicate in the sense of RFC 5681 §2.
+	dup bool
+	// delivered and lost are bytes newly delivered and newly marked lost.
+	delivered, lost uint64
+	// sacked tells that SACK blocks covered something new, dsack that the ACK reports a duplicate.
+	sacked, dsack bool
+	// original tells that data sent before the last RTO and never retransmitted was delivered (F-RTO).
+	original bool
+	// partial is the number of bytes acknowledged cumulatively.
+	cumulative int
+	// rtt is the round-trip sample for the RTO, 0 if none.
+	rtt time.Duration
+}
+
+// ackArrives is the fifth check, the ACK field (RFC 9293 §3.10.7.4, RFC 5961 §5.2). It reports whether the segment is to be processed further.
+func (t *TCB) ackArrives(now Time, s *Segment) bool {
+	if t.has(flagProbe) && s.Ack == t.sndNxt+1 {
+		t.probeAccepted(now)
+	}
+	if t.state == StateSynRecv {
+		if !t.synAcked(now, s) {
+			return false
+		}
+	}
+	if t.sndNxt.Less(s.Ack) || s.Ack.Less(t.sndUna.Add(-int(min(t.maxSndWnd, 1<<30)))) {
+		// Neither something sent nor recent: maybe injected.
+		t.owner.Count(CountAckInvalid, 1)
+		t.challenge(now)
+		return false
+	}
+	t.lastAck = now
+	t.processACK(now, s)
+	if t.state == StateClosed {
+		return false
+	}
+	return t.finAcked(now)
+}
+
+// synAcked is the SYN-RECEIVED part of the fifth check. It reports whether the segment is to be processed further.
+func (t *TCB) synAcked(now Time, s *Segment) bool {
+	if s.Ack.Leq(t.sndUna) || t.sndNxt.Less(s.Ack) {
+		t.sendReset(now, s)
+		return false
+	}
+	if t.DeferAccept > 0 && t.has(flagPassive) && !t.has(flagDeferred) && s.Len == 0 && !s.Flags.Has(FIN) {
+		// TCP_DEFER_ACCEPT: wait for data, but not for ever.
+		t.set(flagDeferred)
+		t.arm(timerWait, now+t.DeferAccept)
+		t.disarm(timerRTO)
+	}
+	if t.has(flagDeferred) && s.Len == 0 && !s.Flags.Has(FIN) && t.armed(timerWait) {
+		t.sndWl1, t.sndWl2 = s.Seq, s.Ack
+		t.sndWnd = uint32(s.Wnd) << t.sndWScale
+		t.maxSndWnd = max(t.maxSndWnd, t.sndWnd)
+		return false
+	}
+	t.sampleSYN(now, s)
+	t.sndUna = t.iss + 1
+	t.sndWl1, t.sndWl2 = s.Seq, s.Ack
+	t.sndWnd = uint32(s.Wnd) << t.sndWScale
+	t.maxSndWnd = max(t.maxSndWnd, t.sndWnd)
+	t.becomeEstablished(now)
+	return true
+}
+
+// becomeEstablished leaves SYN-RECEIVED for ESTABLISHED, or for FIN-WAIT-1 if the user has called CLOSE meanwhile.
+func (t *TCB) becomeEstablished(now Time) {
+	next := StateEstablished
+	if t.has(flagFinQueued) {
+		next = StateFinWait1
+	}
+	t.setState(next)
+	t.established(now)
+}
+
+// finAcked moves on when our FIN has been acknowledged. It reports whether the segment is to be processed further.
+func (t *TCB) finAcked(now Time) bool {
+	if !t.has(flagFinAcked) {
+		return true
+	}
+	switch t.state {
+	case StateFinWait1:
+		t.setState(StateFinWait2)
+		if t.has(flagOrphan) {
+			t.armFinWait2(now)
+			return t.state != StateClosed
+		}
+	case StateClosing:
+		t.timeWait(now)
+	case StateLastAck:
+		t.toClosed()
+		return false
+	}
+	return true
+}
+
+// processACK takes the news out of an acceptable ACK, runs loss detection and tells the congestion controller.
+func (t *TCB) processACK(now Time, s *Segment) {
+	n := ackNews{una: t.sndUna}
+	old := s.Ack.Less(t.sndUna)
+	prior := t.rtx.InFlight()
+	priorSacked := t.rtx.SackedBytes()
+	outstanding := t.rtx.Outstanding()
+	windowChanged := !old && t.updateWindow(s)
+	t.probes = 0
+
+	if s.Ack == t.sndUna && outstanding == 0 && s.Opts.NumSACK == 0 {
+		// Nothing outstanding, nothing new: a window update or plain data. The quick way for the receiving side of a transfer.
+		t.windowNews(now)
+		return
+	}
+	t.smp.Begin(now)
+	if !old && s.Ack != t.sndUna {
+		t.cumulative(now, s, &n)
+	}
+	n.dup = s.Ack == t.sndUna && !n.advanced && s.Len == 0 && !s.Flags.Any(FIN|SYN) && !windowChanged && t.rtx.Len() > 0
+	if t.has(flagSACK) {
+		t.selective(now, s, &n)
+	} else {
+		t.countDuplicates(&n)
+	}
+	t.sampleRTT(now, s, &n)
+	t.detectLoss(now, &n)
+	t.recover(now, s, &n, prior, outstanding, priorSacked)
+	t.tellController(now, &n, prior)
+	t.windowNews(now)
+	if n.advanced {
+		t.progress(now)
+	}
+}
+
+// cumulative advances SND.UNA to SEG.ACK.
+func (t *TCB) cumulative(now Time, s *Segment, n *ackNews) {
+	n.advanced = true
+	n.cumulative = s.Ack.Sub(t.sndUna)
+	t.sndUna = s.Ack
+	echo := t.echoTime(now, s)
+	var oldest Time
+	for {
+		seg, was := t.rtx.PopAcked(s.Ack, t.mss)
+		if seg == nil {
+			break
+		}
+		if was&recovery.EverRetrans == 0 && oldest == 0 && was&recovery.Sacked == 0 {
+			oldest = seg.State.SentTime
+		}
+		if was&recovery.Sacked == 0 {
+			t.delivered(now, seg, was, n, echo)
+		}
+		if was&recovery.Fin != 0 {
+			t.set(flagFinAcked)
+			n.cumulative--
+		}
+	}
+	if oldest != 0 {
+		n.rtt = max(now-oldest, 1)
+	}
+	t.sndBuf.ack(t.sndUna)
+	t.stats.bytesAcked += uint64(max(n.cumulative, 0))
+	if t.has(flagUrgOut) && t.sndUp.Leq(t.sndUna) {
+		t.drop(flagUrgOut)
+	}
+}
+
+// delivered counts a record that has reached the peer.
+func (t *TCB) delivered(now Time, seg *recovery.Segment, was recovery.Flags, n *ackNews, echo Time) {
+	n.delivered += uint64(seg.Len)
+	t.stats.delivered += uint32(seg.Segs)
+	if was&recovery.EverRetrans == 0 {
+		t.minRTT.Update(max(now-seg.State.SentTime, 1), now)
+		if seg.Seq.Less(t.rec.rtoHigh) {
+			n.original = true
+		}
+	}
+	t.smp.OnDelivered(&seg.State, now)
+	if t.rtx.Ordered {
+		t.rack.Delivered(seg, was, now, t.minRTT.Get(), echo)
+	}
+}
+
+// echoTime is when the echoed timestamp left, rounded up to its clock's next tick so that it is never taken to be too old; 0 if there is none.
+func (t *TCB) echoTime(now Time, s *Segment) Time {
+	if !t.has(flagTS) {
+		return 0
+	}
+	d := t.echoRTT(now, s)
+	if d < 0 {
+		return 0
+	}
+	return now.Truncate(time.Millisecond) - d.Truncate(time.Millisecond) + time.Millisecond
+}
+
+// selective takes the SACK option (RFC 2018, RFC 2883 §5).
+func (t *TCB) selective(now Time, s *Segment, n *ackNews) {
+	blocks := s.Opts.SACK[:s.Opts.NumSACK]
+	if len(blocks) == 0 {
+		return
+	}
+	if d, ok := t.isDSACK(s.Ack, blocks); ok {
+		n.dsack = true
+		t.stats.dsackDups++
+		t.owner.Count(CountDSACKReceived, 1)
+		t.rec.dsackSeen(t, d)
+		if t.rtx.Ordered {
+			t.rack.DSACK(t.sndUna, t.sndNxt)
+		}
+		blocks = blocks[1:]
+	}
+	echo := t.echoTime(now, s)
+	for _, b := range blocks {
+		if !b.Left.Less(b.Right) || b.Right.Leq(t.sndUna) || b.Left.Less(t.sndUna) || t.sndNxt.Less(b.Right) {
+			continue // nonsense, or old (RFC 2018 §4: the peer must not, so that nothing is lost)
+		}
+		w := t.rtx.Sack(b.Left, b.Right, t.mss)
+		for seg, was := w.Next(); seg != nil; seg, was = w.Next() {
+			n.sacked = true
+			if was&recovery.EverRetrans == 0 && n.rtt == 0 && !n.advanced {
+				n.rtt = max(now-seg.State.SentTime, 1)
+			}
+			t.delivered(now, seg, was, n, echo)
+		}
+	}
+}
+
+// isDSACK reports whether the first block is a DSACK: it lies below the cumulative ACK or within the second (RFC 2883 §4).
+func (t *TCB) isDSACK(ack Seq, b []Block) (Block, bool) {
+	if !b[0].Left.Less(b[0].Right) {
+		return b[0], false
+	}
+	if b[0].Left.Less(ack) {
+		// Believe it only of data that was really sent lately.
+		return b[0], b[0].Right.Leq(ack) && ack.Sub(b[0].Left) <= int(max(t.maxSndWnd, 65535))
+	}
+	return b[0], len(b) > 1 && b[1].Left.Leq(b[0].Left) && b[0].Right.Leq(b[1].Right)
+}
+
+// recount takes back what duplicates had counted as delivered before.
+func (n *ackNews) recount(before uint64) { n.delivered -= min(n.delivered, before) }
+
+// countDuplicates is loss detection's input from a peer without SACK (RFC 5681 §3.2, RFC 6582).
+func (t *TCB) countDuplicates(n *ackNews) {
+	switch {
+	case n.advanced:
+		t.dupAcks = 0
+		if t.rec.state != caRecovery {
+			n.recount(t.rtx.DupAckReset(0, t.mss))
+			return
+		}
+		// A partial ACK: the segments that it covers beyond the first were among those counted by duplicates (RFC 6582 §3.2 step 3, RFC 9937 §6).
+		n.recount(t.rtx.DupAckReset(uint64(max(n.cumulative-int(t.mss), 1)), t.mss))
+	case n.dup:
+		if t.dupAcks < 255 {
+			t.dupAcks++
+		}
+		t.rtx.DupAck(t.mss)
+		n.delivered += uint64(t.mss)
+	}
+}
+
+// sampleRTT feeds the estimator (RFC 6298 §3, RFC 7323 §4).
+func (t *TCB) sampleRTT(now Time, s *Segment, n *ackNews) {
+	rtt := n.rtt
+	if rtt == 0 && n.advanced && t.has(flagTS) && s.Opts.TS {
+		// Every record was retransmitted: the echo tells which transmission this is about.
+		if d := t.echoRTT(now, s); d > 0 {
+			rtt = d
+		}
+	}
+	if rtt == 0 {
+		return
+	}
+	t.rto.Sample(rtt, int((t.rtx.Outstanding()+uint64(n.cumulative))/(2*uint64(t.mss))))
+	t.backoff = 0
+	t.ack.RTT = rtt
+}
+
+// tellController passes the ACK on to congestion control.
+func (t *TCB) tellController(now Time, n *ackNews, prior uint64) {
+	if n.delivered == 0 && n.lost == 0 && !n.advanced {
+		return
+	}
+	e := &t.ack
+	e.Now = now
+	e.Sample = t.smp.Finish(t.minRTT.Get(), t.rtx.InFlight())
+	e.Acked, e.CumAcked, e.Lost = n.delivered, uint64(max(n.cumulative, 0)), n.lost
+	e.PriorInFlight, e.InFlight = prior, t.rtx.InFlight()
+	e.Delivered, e.TotalLost = t.smp.Delivered(), t.smp.Lost()
+	e.RTT, e.SRTT, e.MinRTT = n.rtt, t.rto.SRTT, t.minRTT.Get()
+	e.CwndLimited = t.usage.limited(t)
+	e.InRecovery, e.InLoss = t.rec.state == caRecovery, t.rec.state == caLoss
+	if e.Sample.Valid {
+		t.stats.rate, t.stats.rateAppLimited = e.Sample.DeliveryRate, e.Sample.AppLimited
+	}
+	t.cc.OnAck(e)
+	t.readControl()
+	t.tuneSendBuffer()
+}
+
+// readControl caches what the controller wants.
+func (t *TCB) readControl() {
+	t.ctl = t.cc.Control()
+	rate := t.ctl.PacingRate
+	if !t.ctl.Capabilities.Has(congestion.NeedsPacing) {
+		rate = 0
+	}
+	t.pacer.SetRate(rate)
+	t.pacer.SetMaxRate(t.MaxPacingRate)
+	t.pacer.SetQuantum(max(t.ctl.SendQuantum, 2*uint64(t.mss)))
+}
+
+// cwnd is the congestion window in force, in bytes.
+func (t *TCB) cwnd() uint64 {
+	if t.rec.state == caRecovery && !t.ctl.Capabilities.Has(congestion.OwnsRecovery) {
+		return t.rec.cwnd
+	}
+	return t.ctl.Cwnd
+}
+
+// windowNews starts or stops the persist timer as the window closed or opened.
+func (t *TCB) windowNews(now Time) {
+	if t.rtx.Len() > 0 || t.sndBuf.next.Sub(t.sndNxt) <= 0 {
+		t.disarm(timerPersist)
+		return
+	}
+	if t.sndUna.Add(int(t.sndWnd)).Sub(t.sndNxt) >= min(int(t.mss), t.sndBuf.next.Sub(t.sndNxt)) {
+		t.disarm(timerPersist)
+	}
+}
+
+// progress is called when SND.UNA advanced: the retransmission timer starts again (RFC 6298 §5.2, §5.3) and writers may go on.
+func (t *TCB) progress(now Time) {
+	t.retries, t.retransSince = 0, 0
+	t.drop(flagProbe)
+	if t.rtx.Len() == 0 {
+		t.disarm(timerRTO)
+		t.disarm(timerProbe)
+		t.disarm(timerReorder)
+		t.restartKeepAlive(now)
+		if t.sndBuf.len == 0 {
+			t.rtx.Shrink()
+			t.sndBuf.shrink()
+		}
+	} else {
+		t.arm(timerRTO, now+t.currentRTO())
+		t.scheduleProbe(now)
+	}
+	t.wakeWriter()
+}
+
+// WriteSpace returns how many bytes Write takes at present; 0 means that the user must wait for EventWritable.
+func (t *TCB) WriteSpace() int {
+	if t.has(flagFinQueued) || t.state == StateClosed {
+		return 0
+	}
+	if t.NotSentLowat > 0 && t.sndBuf.next.Sub(t.sndNxt) >= t.NotSentLowat {
+		return 0
+	}
+	return max(t.SndBuf-t.sndBuf.len, 0)
+}
+
+// wakeWriter tells a waiting writer of room, once there is enough of it to be worth a wake-up.
+func (t *TCB) wakeWriter() {
+	if !t.has(flagWantWrite) {
+		return
+	}
+	if n := t.WriteSpace(); n > 0 && n >= t.SndBuf/3 || t.NotSentLowat > 0 && n > 0 {
+		t.drop(flagWantWrite)
+		t.events |= EventWritable
+	}
+}
+
+// tuneSendBuffer lets the send buffer hold what the congestion window allows twice over, so that it never limits sending.
+func (t *TCB) tuneSendBuffer() {
+	if t.SndBufLocked || t.pressure != PressureNone || t.ctl.Cwnd >= congestion.MaxWindow/4 {
+		return
+	}
+	if want := int(2*t.ctl.Cwnd) + 64<<10; t.SndBuf < want && t.has(flagWantWrite) {
+		t.SndBuf = min(want, max(t.cfg.SndBufMax, t.SndBuf))
+	}
+}

@@ -1,0 +1,220 @@
+package tcb
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"github.com/plumbline/plumbline/congestion"
+)
+
+// Time is a monotonic instant as congestion.Time: nanoseconds since the stack's origin. 0 means "unset" where an instant is optional, so
+// the owner passes instants greater than 0.
+type Time = congestion.Time
+
+// Owner is what the core needs from outside. All calls are made inside a call into the core, by the same goroutine.
+type Owner interface {
+	// Transmit sends one segment. It returns false if the link refused it for lack of room: then the segment counts as not sent.
+	Transmit(s *Out) bool
+	// Count adds n to a counter.
+	Count(c Counter, n uint64)
+	// Rand returns the connection's source of randomness (seeded from the stack).
+	Rand() *rand.Rand
+	// Budget reserves (n > 0) or returns (n < 0) octets of buffer memory of the stack and tells how scarce memory is afterwards. A reservation is
+	// never refused: what Pressure asks for is up to the core.
+	Budget(n int) Pressure
+}
+
+// Pressure is the state of the stack's memory budget.
+type Pressure uint8
+
+// The states of the memory budget.
+const (
+	// PressureNone: plenty.
+	PressureNone Pressure = iota
+	// PressureModerate: windows no longer grow.
+	PressureModerate
+	// PressureHigh: windows shrink towards the minimum, out-of-order data is dropped.
+	PressureHigh
+	// PressureExhausted: new data is refused.
+	PressureExhausted
+)
+
+// Event is a set of things that the owner must tell others about.
+type Event uint16
+
+// The events.
+const (
+	// EventReadable: there is data, a FIN or an error to read.
+	EventReadable Event = 1 << iota
+	// EventWritable: there is room to write, or an error.
+	EventWritable
+	// EventEstablished: the handshake is complete.
+	EventEstablished
+	// EventReadHangup: the peer sent FIN.
+	EventReadHangup
+	// EventHangup: both directions are over.
+	EventHangup
+	// EventError: Err is set, or a soft error came in.
+	EventError
+	// EventUrgent: new urgent data was announced.
+	EventUrgent
+	// EventClosed: the state is CLOSED; the owner lets go of the address pair.
+	EventClosed
+	// EventTimeWaitSYN: the SYN just passed to SegmentArrives may start a new incarnation (RFC 6191, RFC 9293 §3.10.7.4): the TCB is CLOSED and the owner
+	// hands the SYN to the listener.
+	EventTimeWaitSYN
+)
+
+// Reason is why a connection failed.
+type Reason uint8
+
+// The reasons.
+const (
+	// ReasonNone: no failure.
+	ReasonNone Reason = iota
+	// ReasonReset: the peer sent RST.
+	ReasonReset
+	// ReasonRefused: the peer sent RST to our SYN.
+	ReasonRefused
+	// ReasonTimeout: R2, the user timeout or keep-alive ran out.
+	ReasonTimeout
+	// ReasonAborted: the user called ABORT.
+	ReasonAborted
+	// ReasonHostUnreachable, ReasonNetUnreachable, ReasonPortUnreachable, ReasonProtoUnreachable: an ICMP error ended the attempt to connect, or is reported with
+	// a time-out.
+	ReasonHostUnreachable
+	ReasonNetUnreachable
+	ReasonPortUnreachable
+	ReasonProtoUnreachable
+)
+
+// Counter names what the core counts.
+type Counter uint8
+
+// The counters. The owner maps them to gVisor's statistics and to Plumbline's own.
+const (
+	CountRetransmit Counter = iota
+	CountFastRetransmit
+	CountTimeout
+	CountRTOAbort
+	CountFastRecovery
+	CountSACKRecovery
+	CountTLPRecovery
+	CountSpuriousRecovery
+	CountSpuriousRTO
+	CountSlowStartRetransmit
+	CountChallengeACK
+	CountChallengeACKLimited
+	CountPAWSRejected
+	CountOutOfWindow
+	CountOldDuplicate
+	CountDSACKSent
+	CountDSACKReceived
+	CountSACKReneging
+	CountResetSent
+	CountResetReceived
+	CountBadReset
+	CountOutOfOrderDropped
+	CountReceiveDropped
+	CountKeepAliveProbe
+	CountKeepAliveTimeout
+	CountUserTimeout
+	CountZeroWindowProbe
+	CountDelayedACK
+	CountLinkRefused
+	CountDataAfterClose
+	CountICMPIgnored
+	CountICMPPMTU
+	CountAckInvalid
+	CountEstablishedReset
+	CountFailedConnection
+	numCounters
+)
+
+// Config holds what all connections of a stack share. It is not changed while a connection uses it.
+type Config struct {
+	// MinRTO floors the variance term of the RTO, MaxRTO caps the RTO and its back-off.
+	MinRTO, MaxRTO time.Duration
+	// InitialRTO is used before the first RTT sample (RFC 6298 §2.1: 1 s).
+	InitialRTO time.Duration
+	// MaxRetries is R2 in retransmissions of data (RFC 9293 §3.8.3).
+	MaxRetries int
+	// OrphanRetries is R2 for a connection that no user owns any more.
+	OrphanRetries int
+	// SACK, Timestamps and WindowScaling are offered and accepted if set.
+	SACK, Timestamps, WindowScaling bool
+	// RACK enables RFC 8985; without it RFC 6675 detects loss.
+	RACK bool
+	// TimeWait is 2MSL.
+	TimeWait time.Duration
+	// DelayedACK is the longest time an ACK is held back, below 500 ms (RFC 9293 MUST-40).
+	DelayedACK time.Duration
+	// InitialWindow is the initial congestion window in segments (RFC 6928: 10).
+	InitialWindow int
+	// RcvBufMax and SndBufMax bound auto-tuning, in bytes.
+	RcvBufMax, SndBufMax int
+	// ChallengeACKs limits challenge ACKs (RFC 5961 §7) for one connection: at most one per interval. 0 means no limit.
+	ChallengeACKInterval time.Duration
+	// Moderate enables receive buffer auto-tuning.
+	Moderate bool
+}
+
+// Settings are a socket's own options. The owner changes them between calls and then calls SettingsChanged.
+type Settings struct {
+	// NoDelay disables Nagle's algorithm (TCP_NODELAY); Cork holds partial segments (TCP_CORK).
+	NoDelay, Cork bool
+	// QuickAck: TCP_QUICKACK as set by the user: nothing set (0), on (1), off (2).
+	QuickAck uint8
+	// KeepAlive enables keep-alive (SO_KEEPALIVE) with the times and count that follow.
+	KeepAlive           bool
+	KeepIdle, KeepIntvl time.Duration
+	KeepCount           int
+	// UserTimeout is TCP_USER_TIMEOUT, 0 for none (RFC 5482).
+	UserTimeout time.Duration
+	// Linger2 is how long an orphan stays in FIN-WAIT-2 (TCP_LINGER2); negative: not at all.
+	Linger2 time.Duration
+	// SynRetries is R2 for SYN in retransmissions (TCP_SYNCNT).
+	SynRetries int
+	// MinRTO, MaxRTO and MaxRetries override the Config if not 0.
+	MinRTO, MaxRTO time.Duration
+	MaxRetries     int
+	// WindowClamp bounds the advertised window in bytes (TCP_WINDOW_CLAMP), 0 for none.
+	WindowClamp int
+	// NotSentLowat: writable only while fewer unsent bytes are queued (TCP_NOTSENT_LOWAT), 0 for none.
+	NotSentLowat int
+	// RcvLowat is SO_RCVLOWAT, at least 1.
+	RcvLowat int
+	// MaxPacingRate in bytes per second, 0 for none.
+	MaxPacingRate uint64
+	// RcvBuf and SndBuf are the buffer limits in bytes; RcvBufLocked and SndBufLocked stop auto-tuning, since the user chose.
+	RcvBuf, SndBuf             int
+	RcvBufLocked, SndBufLocked bool
+	// DeferAccept: the final ACK of a passive handshake is ignored until data comes or this time has passed (TCP_DEFER_ACCEPT).
+	DeferAccept time.Duration
+	// OOBInline leaves the urgent octet in the stream (RFC 6093: always advised); it only drives reporting.
+	OOBInline bool
+}
+
+// OpenParams describe one connection to be opened.
+type OpenParams struct {
+	// ISS is the initial send sequence number (RFC 6528), TSOffset the random offset of the timestamp clock (RFC 7323 §5.4).
+	ISS      Seq
+	TSOffset uint32
+	// MTUPayload is the largest TCP payload plus options that fits the path: MTU less IP header less 20. It bounds the send MSS.
+	MTUPayload int
+	// DefaultMSS is the send MSS if the peer announces none: 536 for IPv4, 1220 for IPv6 (MUST-15).
+	DefaultMSS int
+	// AdvertisedMSS is what our SYN announces.
+	AdvertisedMSS uint16
+	// UserMSS caps the send MSS (TCP_MAXSEG), 0 for none.
+	UserMSS int
+	// GSOMax is the largest payload that the link segments for us, 0 without GSO.
+	GSOMax int
+	// Controller is the congestion controller, not yet initialised.
+	Controller congestion.Controller
+	// Cookie options: for OpenCookie only, what the SYN cookie remembered.
+	CookieOpts Options
+}
+
+// State is a connection state. The values are gVisor's EndpointState numbers, so that the owner passes them on unchanged.
+type State uint8

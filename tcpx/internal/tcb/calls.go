@@ -1,0 +1,256 @@
+package tcb
+
+import (
+	"io"
+	"time"
+
+	"github.com/plumbline/plumbline/congestion"
+)
+
+// Write queues up to n bytes read from r (RFC 9293 §3.10.2 SEND) and sends what may be sent. It takes no more than WriteSpace; it returns the
+// number taken and r's error. more tells that the user will write more at once (MSG_MORE). urgent marks the last byte as urgent (URG).
+func (t *TCB) Write(now Time, r io.Reader, n int, more, urgent bool) (int, error) {
+	room := t.WriteSpace()
+	if n > room {
+		t.set(flagWantWrite)
+		n = room
+	}
+	if n <= 0 {
+		return 0, nil
+	}
+	n, err := t.sndBuf.write(r, n, t.sndNxt)
+	if more {
+		t.set(flagMore)
+	} else {
+		t.drop(flagMore)
+	}
+	if urgent && n > 0 {
+		t.sndUp = t.sndBuf.next
+		t.set(flagUrgOut)
+	}
+	t.idleRestart(now)
+	t.output(now)
+	t.account()
+	return n, err
+}
+
+// idleRestart tells the controller that sending starts again after a pause (RFC 5681 §4.1).
+func (t *TCB) idleRestart(now Time) {
+	if t.rtx.Len() > 0 || t.lastSend == 0 || !canSend.has(t.state) {
+		return
+	}
+	if idle := now - t.lastSend; idle > t.baseRTO() {
+		t.cc.OnIdleRestart(now, idle)
+		t.readControl()
+	}
+}
+
+// ReadSize returns how many bytes Read can deliver now.
+func (t *TCB) ReadSize() int { return t.rcvBuf.len() }
+
+// ReadEOF reports that the peer's FIN, or a local shutdown of the read side, has been reached once ReadSize is 0.
+func (t *TCB) ReadEOF() bool {
+	return t.flags&(flagPeerFin|flagReadShut) != 0 || t.state == StateClosed
+}
+
+// Read copies up to n bytes of received data to w (RFC 9293 §3.10.3 RECEIVE), leaving them in place if peek is set. It may send a window update.
+func (t *TCB) Read(now Time, w io.Writer, n int, peek bool) (int, error) {
+	n, err := t.rcvBuf.read(w, n, peek)
+	if n == 0 || peek {
+		return n, err
+	}
+	t.tune.consumed(t, now, n)
+	if t.windowUpdateDue() {
+		t.set(flagAckNow)
+		t.output(now)
+	}
+	t.account()
+	return n, err
+}
+
+// ShutdownWrite performs CLOSE (RFC 9293 §3.10.4): FIN follows the queued data. The read side stays open.
+func (t *TCB) ShutdownWrite(now Time) {
+	if t.has(flagFinQueued) {
+		return
+	}
+	switch t.state {
+	case StateSynSent:
+		t.toClosed()
+		return
+	case StateSynRecv:
+		// FIN waits for ESTABLISHED.
+		t.queueFIN()
+		return
+	case StateEstablished:
+		t.queueFIN()
+		t.setState(StateFinWait1)
+	case StateCloseWait:
+		t.queueFIN()
+		t.setState(StateLastAck)
+	default:
+		return
+	}
+	t.output(now)
+	t.account()
+}
+
+func (t *TCB) queueFIN() {
+	t.set(flagFinQueued)
+	t.drop(flagMore)
+	t.finSeq = t.sndBuf.next
+}
+
+// ShutdownRead discards what is unread and what still arrives.
+func (t *TCB) ShutdownRead(now Time) {
+	t.set(flagReadShut)
+	t.rcvBuf.release()
+	t.events |= EventReadable
+	if t.state != StateClosed && t.windowUpdateDue() {
+		t.set(flagAckNow)
+		t.output(now)
+	}
+	t.account()
+}
+
+// Release performs the close of a socket that nobody owns afterwards. Unread data, or data that arrives later, is answered with RST (RFC 9293 §3.6.1,
+// RFC 2525 §2.17); FIN-WAIT-2 lasts at most Settings.Linger2.
+func (t *TCB) Release(now Time) {
+	if t.has(flagOrphan) {
+		return
+	}
+	unread := t.rcvBuf.len() > 0 && !t.has(flagReadShut)
+	t.set(flagOrphan)
+	t.rcvBuf.release()
+	if unread && (canReceive.has(t.state) || t.state == StateCloseWait) {
+		t.owner.Count(CountDataAfterClose, 1)
+		t.Abort(now, ReasonAborted)
+		return
+	}
+	t.ShutdownWrite(now)
+	if t.state == StateFinWait2 {
+		t.armFinWait2(now)
+	}
+	t.account()
+}
+
+// armFinWait2 bounds an orphan's stay in FIN-WAIT-2.
+func (t *TCB) armFinWait2(now Time) {
+	if t.Linger2 < 0 {
+		t.Abort(now, ReasonAborted)
+		return
+	}
+	t.arm(timerWait, now+max(t.Linger2, time.Millisecond))
+}
+
+// Abort performs ABORT (RFC 9293 §3.10.5): RST is sent where the RFC says so and the state becomes CLOSED.
+func (t *TCB) Abort(now Time, r Reason) {
+	switch t.state {
+	case StateClosed:
+		return
+	case StateSynRecv, StateEstablished, StateFinWait1, StateFinWait2, StateCloseWait:
+		t.sendAbort(now)
+	}
+	t.rcvBuf.release()
+	t.fail(r)
+}
+
+// icmpMatches reports whether an ICMP message quotes something in flight (RFC 5927 §4.1): others may be forged.
+func (t *TCB) icmpMatches(q Seq) bool {
+	if t.state == StateClosed || !q.In(t.sndUna, t.sndNxt) {
+		t.owner.Count(CountICMPIgnored, 1)
+		return false
+	}
+	return true
+}
+
+// ICMPError reports an ICMP error that quotes a segment of this connection with sequence number q. hard marks Destination Unreachable codes 2 to 4 and their
+// IPv6 counterparts, which abort an attempt to connect (SHLD-26, as RFC 5927 §5.2 narrows it); on a synchronized connection every error is soft
+// (MUST-56). It reports whether the error was accepted.
+func (t *TCB) ICMPError(now Time, q Seq, r Reason, hard bool) bool {
+	if !t.icmpMatches(q) {
+		return false
+	}
+	if hard && (t.state == StateSynSent || t.state == StateSynRecv && !t.has(flagPassive)) {
+		t.owner.Count(CountFailedConnection, 1)
+		t.fail(r)
+		return true
+	}
+	t.soft = r
+	t.events |= EventError
+	return true
+}
+
+// PacketTooBig reports an ICMP "fragmentation needed" or "packet too big" that quotes sequence number q; mtuPayload is the new bound as in
+// OpenParams.MTUPayload. What was too big is sent again at once without a congestion response (RFC 1191 §6.4, RFC 8201 §5.4): it was not lost to congestion.
+func (t *TCB) PacketTooBig(now Time, q Seq, mtuPayload int) bool {
+	if !t.icmpMatches(q) {
+		return false
+	}
+	if mtuPayload < minMTUPayload || uint32(mtuPayload) >= t.mtuPayload {
+		t.owner.Count(CountICMPIgnored, 1)
+		return false // never an increase, never absurd
+	}
+	t.owner.Count(CountICMPPMTU, 1)
+	old := t.mss
+	t.SetMTUPayload(now, mtuPayload)
+	if t.mss >= old || !mayTransmit.has(t.state) {
+		return true
+	}
+	for i := 0; i < t.rtx.Len(); i++ {
+		if t.rtx.At(i).Len > t.mss {
+			t.rtx.MarkLost(i)
+		}
+	}
+	for i := t.rtx.NextLost(); i >= 0; i = t.rtx.NextLost() {
+		if t.rtx.InFlight() >= t.cwnd() || !t.retransmit(now, i) {
+			break
+		}
+	}
+	t.account()
+	return true
+}
+
+// SetMTUPayload changes the bound on the send MSS, as when the path or the link changed. What is in flight is not resent.
+func (t *TCB) SetMTUPayload(now Time, mtuPayload int) {
+	t.mtuPayload = uint32(max(mtuPayload, minMTUPayload))
+	if t.state == StateSynSent || t.state == StateClosed {
+		return
+	}
+	old := t.mss
+	t.computeMSS()
+	if t.mss != old && t.state != StateSynRecv {
+		t.cc.OnMSS(now, t.mss)
+		t.readControl()
+	}
+}
+
+// SettingsChanged makes changed Settings take effect, e.g. NoDelay or Cork off sends what was held back.
+func (t *TCB) SettingsChanged(now Time) {
+	if t.state == StateClosed {
+		return
+	}
+	if t.KeepAlive != t.armed(timerKeepAlive) {
+		t.restartKeepAlive(now)
+	}
+	t.pacer.SetMaxRate(t.MaxPacingRate)
+	if t.QuickAck == 1 && t.has(flagAckDelayed) {
+		t.set(flagAckNow)
+	}
+	t.drop(flagMore)
+	t.output(now)
+	t.wakeWriter()
+	t.account()
+}
+
+// SetController replaces the congestion controller of a live connection; the new one starts from the present window.
+func (t *TCB) SetController(now Time, c congestion.Controller) {
+	if t.state == StateClosed || t.state == StateSynSent || t.state == StateSynRecv {
+		t.cc = c
+		return
+	}
+	t.cc = c
+	c.Init(congestion.Config{
+		MSS: t.mss, InitialWindow: t.ctl.Cwnd, Ssthresh: t.ctl.Ssthresh, Now: now, SRTT: t.rto.SRTT, Rand: t.owner.Rand(),
+	})
+	t.readControl()
+}

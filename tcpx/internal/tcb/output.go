@@ -1,0 +1,462 @@
+package tcb
+
+import (
+	"time"
+
+	"github.com/plumbline/plumbline/tcpx/internal/recovery"
+	"github.com/plumbline/plumbline/tcpx/internal/seq"
+)
+
+// mayTransmit are the states in which text or FIN may still have to leave.
+var mayTransmit = of(StateEstablished, StateCloseWait, StateFinWait1, StateClosing, StateLastAck)
+
+// linkRetry is how long to wait before a segment that the link refused is tried again.
+const linkRetry = time.Millisecond
+
+// maxPeerDelay is the longest delay of a peer's ACK that is reckoned with (RFC 8985 §7.2, WCDelAckT).
+const maxPeerDelay = 200 * time.Millisecond
+
+// output sends all that may leave now: retransmissions first, then new text and FIN, then an ACK if one is still owed.
+func (t *TCB) output(now Time) {
+	if mayTransmit.has(t.state) && !t.armed(timerLink) {
+		blocked := false
+		if !(t.rec.frto && t.rec.frtoNew) {
+			blocked = t.outputLost(now)
+		}
+		if !blocked {
+			t.outputNew(now)
+		}
+	}
+	if t.has(flagAckNow) && t.state != StateClosed && t.state != StateSynSent {
+		t.sendACK(now)
+	}
+}
+
+// outputLost retransmits what is lost, as far as the congestion window and the pacer let it. It reports whether something lost had to wait.
+func (t *TCB) outputLost(now Time) bool {
+	for {
+		i := t.rtx.NextLost()
+		if i < 0 {
+			return false
+		}
+		flight, cwnd := t.rtx.InFlight(), t.cwnd()
+		room := sub64(cwnd, flight)
+		if room < min(uint64(t.rtx.At(i).Len), uint64(t.mss)) && flight > 0 {
+			return true
+		}
+		if t.paced(now) {
+			return true
+		}
+		if n := t.quantum(int(room)); t.rtx.At(i).Len > uint32(n) {
+			t.rtx.SplitFront(i, uint32(n), t.mss)
+		}
+		if !t.retransmit(now, i) {
+			return true
+		}
+	}
+}
+
+// paced reports that the pacer wants the next segment to wait, and arms its timer.
+func (t *TCB) paced(now Time) bool {
+	at := t.pacer.NextSend(now)
+	if at <= now {
+		return false
+	}
+	t.arm(timerPace, at)
+	return true
+}
+
+// quantum is how much may leave as one unit: whole segments within room, at least one.
+func (t *TCB) quantum(room int) int {
+	n := int(t.mss)
+	if t.gsoMax > t.mss {
+		q := int(t.gsoMax)
+		if t.ctl.SendQuantum > 0 {
+			q = min(q, int(t.ctl.SendQuantum))
+		}
+		n = max(n, min(room, q)/int(t.mss)*int(t.mss))
+	}
+	return n
+}
+
+// retransmit sends record i again. It reports whether the link took it.
+func (t *TCB) retransmit(now Time, i int) bool {
+	r := t.rtx.At(i)
+	if r.Len > t.mss && t.gsoMax < r.Len {
+		t.rtx.SplitFront(i, t.mss, t.mss)
+		r = t.rtx.At(i)
+	}
+	text, fl := int(r.Len), ACK
+	if r.Flags&recovery.Fin != 0 {
+		text, fl = text-1, ACK|FIN
+	}
+	if r.Seq.Add(text) == t.sndBuf.next {
+		fl |= PSH
+	}
+	s := t.segment(now, r.Seq, fl)
+	if t.optionRoom(s) < min(text, int(t.mss)) {
+		t.dropBlocks(now, s) // the segment was cut for the MSS and leaves no room
+	}
+	s.Retransmit = true
+	if text > 0 {
+		s.Payload = t.sndBuf.slice(r.Seq, text)
+	}
+	if !t.transmit(now, s) {
+		return false
+	}
+	flight := t.rtx.InFlight()
+	again := r.Flags&recovery.Retrans != 0
+	r = t.rtx.Retransmit(i)
+	t.smp.OnSent(&r.State, now, r.Len, flight, true)
+	t.rtx.Sent(r)
+	t.pacer.OnSent(now, uint64(r.Len))
+	t.cc.OnSent(now, uint64(r.Len), t.rtx.InFlight())
+	t.rec.sentAgain(t, now, r, again)
+	t.stats.totalRetrans += uint32(r.Segs)
+	t.stats.bytesRetrans += uint64(text)
+	t.stats.bytesSent += uint64(text)
+	t.stats.dataOut += uint32(r.Segs)
+	t.owner.Count(CountRetransmit, uint64(r.Segs))
+	switch t.rec.state {
+	case caRecovery:
+		t.owner.Count(CountFastRetransmit, uint64(r.Segs))
+	case caLoss:
+		t.owner.Count(CountSlowStartRetransmit, uint64(r.Segs))
+	}
+	t.noteSent(now)
+	if !t.armed(timerRTO) {
+		t.arm(timerRTO, now+t.currentRTO())
+	}
+	return true
+}
+
+// sentAgain remembers a retransmission for undo and PRR.
+func (e *episode) sentAgain(t *TCB, now Time, r *recovery.Segment, again bool) {
+	e.prr.Sent(uint64(r.Len))
+	if !e.retransmitted {
+		e.retransmitted, e.undoTS, e.undoSeq = true, t.tsNow(now), r.Seq
+	}
+	if !again {
+		e.undoRetrans += int(r.Segs)
+	}
+}
+
+// unsent is the number of octets written and not yet sent.
+func (t *TCB) unsent() int { return max(t.sndBuf.next.Sub(t.sndNxt), 0) }
+
+// windowRoom is the usable window: SND.UNA + SND.WND - SND.NXT.
+func (t *TCB) windowRoom() int { return t.sndUna.Add(int(min(t.sndWnd, 1<<30))).Sub(t.sndNxt) }
+
+// outputNew sends new text, and FIN behind it.
+func (t *TCB) outputNew(now Time) {
+	for {
+		avail := t.unsent()
+		fin := t.has(flagFinQueued) && !t.has(flagFinSent)
+		if avail == 0 && !fin {
+			t.smp.MarkAppLimited(t.appLimitedFlight())
+			break
+		}
+		flight, cwnd := t.rtx.InFlight(), t.cwnd()
+		if flight >= cwnd || sub64(cwnd, flight) < uint64(min(avail, int(t.mss))) && flight > 0 {
+			t.usage.blocked(t)
+			break
+		}
+		if t.paced(now) {
+			break
+		}
+		n, limited := t.sendable(avail, int(min(sub64(cwnd, flight), 1<<30)))
+		if n == 0 && !(fin && avail == 0) {
+			t.heldBack(now, limited)
+			break
+		}
+		if !t.sendNew(now, n, avail) {
+			break
+		}
+	}
+	t.usage.update(t)
+}
+
+// appLimitedFlight is what MarkAppLimited wants to know; 0 in flight still marks.
+func (t *TCB) appLimitedFlight() uint64 { return t.rtx.InFlight() }
+
+// sendable applies the peer's window, sender SWS avoidance and Nagle's algorithm (RFC 9293 §3.8.6.2.1, §3.7.4) to avail octets. It returns how many to send in one
+// unit, and whether the window is what limits.
+func (t *TCB) sendable(avail, room int) (n int, limited bool) {
+	wnd := t.windowRoom()
+	if wnd <= 0 {
+		return 0, true
+	}
+	n = min(avail, wnd, t.quantum(room))
+	mss := int(t.mss)
+	if n >= mss {
+		if part := n % mss; part > 0 && !t.mayFinish(n, avail) {
+			n -= part
+		}
+		return n, false
+	}
+	if n < avail {
+		// The window cuts the segment: only if that is a good part of what the peer ever offered.
+		return n * boolInt(uint32(n) >= t.maxSndWnd/2 && t.maxSndWnd > 0), true
+	}
+	return n * boolInt(t.mayFinish(n, avail)), false
+}
+
+// mayFinish reports whether a segment smaller than the MSS that ends n of avail octets may leave.
+func (t *TCB) mayFinish(n, avail int) bool {
+	switch {
+	case n < avail:
+		return false
+	case t.has(flagFinQueued) && t.finSeq == t.sndBuf.next, t.has(flagUrgOut):
+		return true
+	case t.Cork || t.has(flagMore):
+		return false
+	case t.NoDelay:
+		return true
+	default:
+		// Nagle with Minshall's change: at most one small segment may be unacknowledged.
+		return t.smallEnd.Leq(t.sndUna)
+	}
+}
+
+func boolInt(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func sub64(a, b uint64) uint64 {
+	if a < b {
+		return 0
+	}
+	return a - b
+}
+
+// heldBack arms the persist timer if nothing else will make the connection go on: a closed window, or a small segment without anything in flight (SWS override).
+func (t *TCB) heldBack(now Time, limited bool) {
+	if t.rtx.Len() == 0 && !t.armed(timerPersist) && (limited || t.Cork || t.has(flagMore)) {
+		t.backoff = 0
+		t.arm(timerPersist, now+t.persistTime(limited))
+	}
+}
+
+// corkTime is how long TCP_CORK and MSG_MORE hold a partial segment, as in Linux.
+const corkTime = 200 * time.Millisecond
+
+func (t *TCB) persistTime(limited bool) time.Duration {
+	if !limited {
+		return corkTime
+	}
+	return t.currentRTO()
+}
+
+// sendNew sends n of avail unsent octets, and FIN if it is due behind them. It reports whether the link took the segment.
+func (t *TCB) sendNew(now Time, n, avail int) bool {
+	fl := ACK
+	if n == avail && n > 0 && !t.has(flagMore) {
+		fl |= PSH
+	}
+	seqLen, rf := n, recovery.Flags(0)
+	if t.has(flagFinQueued) && !t.has(flagFinSent) && n == avail {
+		fl |= FIN
+		seqLen, rf = n+1, recovery.Fin
+	}
+	s := t.segment(now, t.sndNxt, fl)
+	if room := t.optionRoom(s); room < int(t.mss) && n > room {
+		// SACK blocks leave less room than the MSS: one segment at a time while there are any.
+		n, seqLen, rf = room, room, 0
+		s.Flags &^= PSH | FIN
+	}
+	if n > 0 {
+		s.Payload = t.sndBuf.slice(t.sndNxt, n)
+	}
+	if !t.transmit(now, s) {
+		return false
+	}
+	flight := t.rtx.InFlight()
+	segs := uint16(max((n+int(t.mss)-1)/int(t.mss), 1))
+	r := t.rtx.Push(t.sndNxt, uint32(seqLen), segs, rf)
+	t.smp.OnSent(&r.State, now, uint32(seqLen), flight, false)
+	t.rtx.Sent(r)
+	t.pacer.OnSent(now, uint64(seqLen))
+	t.cc.OnSent(now, uint64(seqLen), t.rtx.InFlight())
+	if t.rec.state == caRecovery {
+		t.rec.prr.Sent(uint64(seqLen))
+	}
+	t.sndNxt = t.sndNxt.Add(seqLen)
+	if n%int(t.mss) != 0 {
+		t.smallEnd = t.sndNxt
+	}
+	if rf != 0 {
+		t.set(flagFinSent)
+	}
+	t.stats.bytesSent += uint64(n)
+	t.stats.dataOut += uint32(segs)
+	t.noteSent(now)
+	t.disarm(timerPersist)
+	if !t.armed(timerRTO) {
+		t.arm(timerRTO, now+t.currentRTO())
+	}
+	if t.rec.state == caOpen || t.rec.state == caDisorder {
+		t.scheduleProbe(now)
+	}
+	return true
+}
+
+// optionRoom is how much text fits beside the options of s.
+func (t *TCB) optionRoom(s *Out) int {
+	m := min(t.peerMSS, t.mtuPayload)
+	if t.userMSS > 0 {
+		m = min(m, t.userMSS)
+	}
+	return max(int(m)-s.OptLen, 8)
+}
+
+// noteSent keeps what depends on data having left.
+func (t *TCB) noteSent(now Time) {
+	if t.retransSince == 0 {
+		t.retransSince = now
+	}
+	if t.lastText != 0 && now-t.lastText < t.cfg.DelayedACK {
+		t.set(flagInteractive)
+	}
+	t.lastSend = now
+}
+
+// segment prepares t.out with the present acknowledgment, window and options.
+func (t *TCB) segment(now Time, q Seq, fl Flags) *Out {
+	s := &t.out
+	*s = Out{Seq: q, Ack: t.rcvNxt, Flags: fl, MSS: int(t.mss)}
+	s.Wnd = t.selectWindow()
+	var o Options
+	if t.has(flagTS) {
+		o.TS, o.TSVal, o.TSEcr = true, t.tsNow(now), t.tsRecent
+	}
+	if t.has(flagSACK) && (t.dsack.Left != t.dsack.Right || len(t.reasm.pieces) > 0) {
+		t.sackBlocks(&o)
+	}
+	if o.TS || o.NumSACK > 0 {
+		s.OptLen = PutOptions(&s.Opts, &o)
+	}
+	if t.has(flagUrgOut) && q.Less(t.sndUp) {
+		if d := t.sndUp.Sub(q); d <= 65535 {
+			s.Flags |= URG
+			s.Up = uint16(d)
+		} else {
+			s.Flags |= URG
+			s.Up = 65535
+		}
+	}
+	return s
+}
+
+// dropBlocks takes SACK blocks out of a segment.
+func (t *TCB) dropBlocks(now Time, s *Out) {
+	s.OptLen = 0
+	if t.has(flagTS) {
+		o := Options{TS: true, TSVal: t.tsNow(now), TSEcr: t.tsRecent}
+		s.OptLen = PutOptions(&s.Opts, &o)
+	}
+}
+
+// sackBlocks fills in the SACK option: a DSACK first (RFC 2883 §4), then the latest pieces.
+func (t *TCB) sackBlocks(o *Options) {
+	room := len(o.SACK)
+	if o.TS {
+		room--
+	}
+	k := 0
+	if t.dsack.Left != t.dsack.Right {
+		o.SACK[0] = t.dsack
+		k = 1
+	}
+	k += t.reasm.blocks(o.SACK[k:room])
+	o.NumSACK = uint8(k)
+}
+
+// transmit hands s to the owner. If the link refuses, nothing was sent: a timer tries again.
+func (t *TCB) transmit(now Time, s *Out) bool {
+	if !t.owner.Transmit(s) {
+		s.Payload.Release()
+		t.owner.Count(CountLinkRefused, 1)
+		t.arm(timerLink, now+linkRetry)
+		return false
+	}
+	segs := 1
+	t.stats.segsOut += uint32(segs)
+	if s.Flags.Has(ACK) && t.state != StateSynSent {
+		t.ackSent(s.Ack)
+	}
+	return true
+}
+
+// ackSent notes that everything received so far has been acknowledged.
+func (t *TCB) ackSent(ack Seq) {
+	t.lastAckSent = ack
+	t.dsack = Block{}
+	t.drop(flagAckNow | flagAckDelayed)
+	t.disarm(timerDelayedACK)
+	if t.quickAcks > 0 {
+		t.quickAcks--
+	}
+}
+
+// sendACK sends a segment without text.
+func (t *TCB) sendACK(now Time) {
+	if dup := t.dsack; dup.Left != dup.Right {
+		t.owner.Count(CountDSACKSent, 1)
+	}
+	t.transmit(now, t.segment(now, t.sndNxt, ACK))
+}
+
+// sendAbort sends the RST of ABORT (RFC 9293 §3.10.5).
+func (t *TCB) sendAbort(now Time) {
+	s := &t.out
+	*s = Out{Seq: t.sndNxt, Ack: t.rcvNxt, Flags: RST | ACK, MSS: int(t.mss)}
+	t.owner.Count(CountResetSent, 1)
+	t.transmit(now, s)
+}
+
+// sendReset answers a segment that does not belong to the connection (RFC 9293 §3.5.2, groups 1 and 2).
+func (t *TCB) sendReset(now Time, in *Segment) {
+	if o, ok := Reset(in); ok {
+		t.out = o
+		t.owner.Count(CountResetSent, 1)
+		if !t.owner.Transmit(&t.out) {
+			t.owner.Count(CountLinkRefused, 1)
+		}
+	}
+}
+
+// cwndUsage tells whether the congestion window is what limits sending (RFC 7661, RFC 9438 §5.8): growing it otherwise would prove nothing.
+type cwndUsage struct {
+	// isLimited and maxFlight hold until SND.UNA passes end.
+	isLimited bool
+	end       Seq
+	maxFlight uint64
+}
+
+func (u *cwndUsage) reset(nxt Seq) { *u = cwndUsage{end: nxt} }
+
+// blocked notes that the window kept something from leaving.
+func (u *cwndUsage) blocked(t *TCB) {
+	u.isLimited = true
+	u.end = t.sndNxt
+	u.maxFlight = max(u.maxFlight, t.rtx.InFlight())
+}
+
+func (u *cwndUsage) update(t *TCB) {
+	flight := t.rtx.InFlight()
+	if u.end.Leq(t.sndUna) {
+		u.isLimited, u.maxFlight, u.end = false, 0, seq.Max(t.sndNxt, t.sndUna)
+	}
+	u.maxFlight = max(u.maxFlight, flight)
+}
+
+// limited reports whether the window may grow: it was exhausted in the last round trip or, in slow start, at least half used.
+func (u *cwndUsage) limited(t *TCB) bool {
+	if u.isLimited {
+		return true
+	}
+	return t.ctl.Cwnd < t.ctl.Ssthresh && t.ctl.Cwnd < 2*u.maxFlight
+}

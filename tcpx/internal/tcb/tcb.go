@@ -1,0 +1,261 @@
+package tcb
+
+import (
+	"time"
+
+	"github.com/plumbline/plumbline/congestion"
+	"github.com/plumbline/plumbline/tcpx/internal/recovery"
+)
+
+// TCB is a transmission control block: one connection from SYN to CLOSED (RFC 9293 §3.3.1). It is used by one goroutine at a time; its zero value must be
+// prepared with Init.
+type TCB struct {
+	// Settings are the socket's options; SettingsChanged must follow a change.
+	Settings
+
+	cfg   *Config
+	owner Owner
+
+	state    State
+	reason   Reason
+	soft     Reason
+	pressure Pressure
+	events   Event
+	illegal  uint16
+	flags    flags
+	timers   timers
+
+	// Send sequence variables (RFC 9293 §3.3.1).
+	iss, sndUna, sndNxt, sndUp Seq
+	sndWl1, sndWl2             Seq
+	sndWnd, maxSndWnd          uint32
+	// sndBuf holds what was written and is not acknowledged.
+	sndBuf sendBuffer
+	// finSeq is the sequence number of our FIN, meaningful with flagFinQueued.
+	finSeq Seq
+	// smallEnd is the end of the last segment sent that was smaller than the MSS (Minshall's variant of Nagle's algorithm).
+	smallEnd Seq
+
+	// Receive sequence variables.
+	irs, rcvNxt, rcvUp Seq
+	// rcvAdv is the right edge that was advertised, RCV.NXT+RCV.WND of the RFC. It never moves left (SHLD-14).
+	rcvAdv Seq
+	// lastAckSent is RFC 7323's Last.ACK.sent.
+	lastAckSent Seq
+	rcvBuf      recvBuffer
+	reasm       reassembly
+	// dsack is the block to report with the next ACK (RFC 2883), empty if Left equals Right.
+	dsack Block
+	// peerFin is the sequence number of the peer's FIN, meaningful with flagPeerFin.
+	peerFin Seq
+
+	sndWScale, rcvWScale uint8
+	dupAcks              uint8
+	quickAcks            uint8
+	retries              uint8
+	probes               uint8
+	backoff              uint8
+	// peerMSS is the peer's MSS option or the default; mss the effective send MSS without SACK blocks (RFC 9293 §3.7.1).
+	peerMSS, mss, mtuPayload, userMSS, gsoMax uint32
+	// advMSS is what we announced, rcvMSS the largest segment seen, which a delayed ACK counts in.
+	advMSS, rcvMSS uint32
+
+	// Timestamps (RFC 7323): TS.Recent with the instant of its update, and our clock's offset.
+	tsRecent, tsOffset uint32
+	tsRecentAt         Time
+
+	// Sender's loss recovery and congestion control.
+	rtx    recovery.Queue
+	rto    recovery.RTO
+	rack   recovery.RACK
+	minRTT recovery.MinRTT
+	rec    episode
+	cc     congestion.Controller
+	ctl    congestion.Control
+	smp    congestion.Sampler
+	pacer  congestion.Pacer
+	usage  cwndUsage
+	ack    congestion.AckEvent
+	// lossEv and signalEv are here so that reporting allocates nothing.
+	lossEv   congestion.LossEvent
+	signalEv congestion.SignalEvent
+
+	tune autotune
+	// memory is the buffer memory in use, reserved what the owner's budget holds for it.
+	reserved int
+
+	// Instants of the last data sent, segment received, ACK received, challenge ACK, and of the first of the retransmissions in a row.
+	lastSend, lastRecv, lastText, lastAck, challengeAt, retransSince Time
+
+	out   Out
+	stats totals
+}
+
+// totals are running counts for Info.
+type totals struct {
+	bytesAcked, bytesReceived, bytesSent, bytesRetrans uint64
+	segsOut, segsIn, dataOut, dataIn                   uint32
+	totalRetrans, delivered, dsackDups, outOfOrder     uint32
+	rate                                               uint64
+	rateAppLimited                                     bool
+}
+
+// flags are one-bit facts about a connection.
+type flags uint32
+
+const (
+	flagTS flags = 1 << iota
+	flagSACK
+	flagWScale
+	// flagPassive: the connection came from a listener (MUST-11).
+	flagPassive
+	// flagFinQueued: CLOSE was called; the FIN follows the data. flagFinSent: it has left. flagFinAcked: and is acknowledged.
+	flagFinQueued
+	flagFinSent
+	flagFinAcked
+	// flagPeerFin: the peer's FIN was reached.
+	flagPeerFin
+	// flagReadShut: the user reads no more. flagOrphan: nobody owns the connection any more.
+	flagReadShut
+	flagOrphan
+	// flagAckNow: an ACK must leave with the next output. flagAckDelayed: one is owed.
+	flagAckNow
+	flagAckDelayed
+	// flagUrgOut: urgent data is on its way out, up to sndUp. flagUrgIn: RCV.UP is valid.
+	flagUrgOut
+	flagUrgIn
+	// flagProbe: an octet beyond the window was sent as a probe.
+	flagProbe
+	// flagMore: the user promised more data (MSG_MORE).
+	flagMore
+	// flagWantWrite: a writer waits for room.
+	flagWantWrite
+	// flagInteractive: data flows both ways, so that an ACK is likely to ride on a reply.
+	flagInteractive
+	// flagSynRetrans: the SYN or SYN-ACK was retransmitted.
+	flagSynRetrans
+	// flagDeferred: TCP_DEFER_ACCEPT still holds the connection back.
+	flagDeferred
+	// flagTSRecent: TS.Recent is set.
+	flagTSRecent
+)
+
+func (t *TCB) has(f flags) bool { return t.flags&f != 0 }
+func (t *TCB) set(f flags)      { t.flags |= f }
+func (t *TCB) drop(f flags)     { t.flags &^= f }
+
+// Init prepares a TCB in state CLOSED.
+func (t *TCB) Init(cfg *Config, o Owner, s Settings) {
+	*t = TCB{Settings: s, cfg: cfg, owner: o, state: StateClosed}
+}
+
+// State returns the connection's state.
+func (t *TCB) State() State { return t.state }
+
+// Err returns why the connection failed, ReasonNone while it has not.
+func (t *TCB) Err() Reason { return t.reason }
+
+// IllegalTransitions counts state changes that figure 5 does not have: always 0, unless the core has a bug.
+func (t *TCB) IllegalTransitions() int { return int(t.illegal) }
+
+// TakeEvents returns and clears what happened since the last call.
+func (t *TCB) TakeEvents() Event {
+	e := t.events
+	t.events = 0
+	return e
+}
+
+// SoftError returns and clears the last soft error that ICMP reported (RFC 9293 MUST-47, MUST-56).
+func (t *TCB) SoftError() Reason {
+	r := t.soft
+	t.soft = ReasonNone
+	return r
+}
+
+// fail ends the connection for a reason that the user must hear of (MUST-12).
+func (t *TCB) fail(r Reason) {
+	if t.reason == ReasonNone {
+		t.reason = r
+	}
+	t.events |= EventError
+	t.toClosed()
+}
+
+// toClosed enters CLOSED and lets go of everything but received data that the user may still read.
+func (t *TCB) toClosed() {
+	t.setState(StateClosed)
+	t.sndBuf.release()
+	t.reasm.release()
+	if t.reason != ReasonNone || t.has(flagOrphan|flagReadShut) {
+		t.rcvBuf.release()
+	}
+	t.rtx.Reset()
+	t.account()
+}
+
+// minRTO, maxRTO and maxRetries are the socket's values or the stack's.
+func (t *TCB) minRTO() time.Duration {
+	if t.MinRTO > 0 {
+		return t.MinRTO
+	}
+	return t.cfg.MinRTO
+}
+
+func (t *TCB) maxRTO() time.Duration {
+	if t.MaxRTO > 0 {
+		return t.MaxRTO
+	}
+	return t.cfg.MaxRTO
+}
+
+func (t *TCB) maxRetries() int {
+	n := t.cfg.MaxRetries
+	if t.MaxRetries > 0 {
+		n = t.MaxRetries
+	}
+	if t.has(flagOrphan) {
+		n = min(n, t.cfg.OrphanRetries)
+	}
+	return n
+}
+
+// rtoAfterSYN is the RTO that data starts with if the timer expired on the SYN and there is no sample yet (RFC 6298 §5.7).
+const rtoAfterSYN = 3 * time.Second
+
+// baseRTO is the time-out without back-off.
+func (t *TCB) baseRTO() time.Duration {
+	initial := t.cfg.InitialRTO
+	if t.has(flagSynRetrans) {
+		initial = max(initial, rtoAfterSYN)
+	}
+	return t.rto.Timeout(initial, t.minRTO(), t.maxRTO())
+}
+
+// currentRTO is the time-out with back-off in force (RFC 6298 §5.5).
+func (t *TCB) currentRTO() time.Duration {
+	return t.backedOff(t.backoff)
+}
+
+func (t *TCB) backedOff(n uint8) time.Duration {
+	r := t.baseRTO()
+	for ; n > 0 && r < t.maxRTO(); n-- {
+		r *= 2
+	}
+	return min(r, t.maxRTO())
+}
+
+// tsNow is our timestamp clock: milliseconds plus a random offset (RFC 7323 §5.4).
+func (t *TCB) tsNow(now Time) uint32 { return t.tsOffset + uint32(now/time.Millisecond) }
+
+// budgetQuantum is how much memory is reserved or returned at a time, so that the stack's account is not touched for every segment.
+const budgetQuantum = 16 << 10
+
+// account brings the reservation in line with the memory in use.
+func (t *TCB) account() {
+	used := t.sndBuf.len + t.rcvBuf.len() + t.reasm.bytes
+	want := (used + budgetQuantum - 1) / budgetQuantum * budgetQuantum
+	if want > t.reserved || t.reserved-want > 2*budgetQuantum || want == 0 && t.reserved > 0 {
+		t.pressure = t.owner.Budget(want - t.reserved)
+		t.reserved = want
+	}
+}

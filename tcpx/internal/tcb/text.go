@@ -1,0 +1,174 @@
+package tcb
+
+import "github.com/plumbline/plumbline/tcpx/internal/seq"
+
+// urgent is the sixth check (RFC 9293 §3.10.7.4): the pointer gives the octet after the urgent data (MUST-62).
+func (t *TCB) urgent(s *Segment) {
+	if !s.Flags.Has(URG) || !canReceive.has(t.state) {
+		return
+	}
+	up := s.Seq.Add(int(s.Up))
+	if t.has(flagUrgIn) && up.Leq(t.rcvUp) || up.Leq(t.rcvNxt) {
+		return
+	}
+	t.rcvUp = up
+	t.set(flagUrgIn)
+	t.events |= EventUrgent
+}
+
+// UrgentMark returns how many bytes of the read queue and of what is still to come lie before the end of urgent data (RFC 9293 MUST-33), and whether any
+// urgent data is pending.
+func (t *TCB) UrgentMark() (int, bool) {
+	if !t.has(flagUrgIn) {
+		return 0, false
+	}
+	n := t.rcvUp.Sub(t.rcvNxt) + t.rcvBuf.len()
+	return max(n, 0), n > 0
+}
+
+// text is the seventh and eighth check: segment text and FIN of a segment that trim has cut to the window.
+func (t *TCB) text(now Time, s *Segment) {
+	if s.Len == 0 && !s.Flags.Has(FIN) || !canReceive.has(t.state) {
+		return
+	}
+	if s.Len > 0 && t.dataAfterClose() {
+		t.owner.Count(CountDataAfterClose, 1)
+		t.sendAbort(now)
+		t.reason = ReasonAborted
+		t.toClosed()
+		return
+	}
+	if s.Len > 0 {
+		t.noteArrival(now, s)
+		if t.pressure == PressureExhausted {
+			t.owner.Count(CountReceiveDropped, 1)
+			t.set(flagAckNow)
+			return
+		}
+	}
+	if s.Seq != t.rcvNxt {
+		t.outOfOrder(s)
+		return
+	}
+	hole := len(t.reasm.pieces) > 0
+	t.deliver(s.Len, s)
+	fin := s.Flags.Has(FIN)
+	for !fin && hole {
+		x, ok := t.reasm.next(t.rcvNxt)
+		if !ok {
+			break
+		}
+		fin = x.fin
+		s.Payload, s.Len = x.buf, x.hi.Sub(x.lo)
+		t.deliver(s.Len, s)
+	}
+	t.scheduleACK(now, hole)
+	t.tune.arrived(t, now)
+	if fin {
+		t.fin(now)
+	}
+}
+
+// dataAfterClose reports whether text can reach nobody any more: it is answered with RST so that the peer learns of the loss (RFC 9293 §3.6.1, RFC 2525 §2.17).
+func (t *TCB) dataAfterClose() bool {
+	return t.has(flagOrphan) || t.has(flagReadShut) && t.has(flagFinQueued)
+}
+
+// noteArrival keeps the estimate of the peer's segment size and the rhythm of its data.
+func (t *TCB) noteArrival(now Time, s *Segment) {
+	n := uint32(s.Len / max(s.Segs, 1))
+	if n > t.rcvMSS {
+		t.rcvMSS = min(n, max(t.advMSS, t.rcvMSS))
+	}
+	if t.lastText != 0 && now-t.lastText > t.currentRTO() {
+		// The peer starts anew, from slow start.
+		t.drop(flagInteractive)
+		t.quickAcks = uint8(min(max(t.space()/(2*int(t.rcvMSS)), 2), 16))
+	}
+	t.lastText = now
+	t.stats.bytesReceived += uint64(s.Len)
+	t.stats.dataIn += uint32(max(s.Segs, 1))
+}
+
+// deliver appends n octets of s.Payload at RCV.NXT.
+func (t *TCB) deliver(n int, s *Segment) {
+	t.rcvNxt = t.rcvNxt.Add(n)
+	if n == 0 {
+		return
+	}
+	if t.has(flagReadShut) {
+		s.Payload.Release()
+		return
+	}
+	t.rcvBuf.put(&s.Payload)
+	if t.rcvBuf.len() >= t.lowat() {
+		t.events |= EventReadable
+	}
+}
+
+func (t *TCB) lowat() int { return min(max(t.RcvLowat, 1), max(windowSpace(t.RcvBuf), 1)) }
+
+// outOfOrder keeps text that does not start at RCV.NXT (SHLD-31) and asks for an immediate ACK (RFC 5681 §4.2).
+func (t *TCB) outOfOrder(s *Segment) {
+	t.set(flagAckNow)
+	t.stats.outOfOrder++
+	limit := 2 * windowSpace(t.RcvBuf)
+	if t.pressure >= PressureHigh {
+		limit /= 8
+	}
+	for t.reasm.cost()+s.Len+partOverhead > limit && len(t.reasm.pieces) > 0 && s.Seq.Less(t.reasm.pieces[len(t.reasm.pieces)-1].lo) {
+		t.owner.Count(CountOutOfOrderDropped, 1)
+		t.reasm.dropLast()
+	}
+	if t.reasm.cost()+s.Len+partOverhead > limit {
+		t.owner.Count(CountOutOfOrderDropped, 1)
+		return
+	}
+	if dup := t.reasm.insert(s.Seq, s.Seq.Add(s.Len), &s.Payload, s.Flags.Has(FIN)); dup.Left != dup.Right {
+		t.noteDSACK(dup.Left, dup.Right)
+	}
+}
+
+// scheduleACK decides between an ACK now and a delayed one (RFC 9293 §3.8.6.3, RFC 5681 §4.2). hole tells that text out of order was waiting.
+func (t *TCB) scheduleACK(now Time, hole bool) {
+	owed := t.rcvNxt.Sub(t.lastAckSent)
+	quick := t.QuickAck == 1 || t.QuickAck == 0 && t.quickAcks > 0 && !t.has(flagInteractive)
+	if hole || quick || owed > int(t.rcvMSS) {
+		t.set(flagAckNow)
+		return
+	}
+	t.set(flagAckDelayed)
+	if !t.armed(timerDelayedACK) {
+		t.arm(timerDelayedACK, now+t.cfg.DelayedACK)
+	}
+}
+
+// fin is the eighth check: the peer's FIN is in order.
+func (t *TCB) fin(now Time) {
+	t.peerFin = t.rcvNxt
+	t.rcvNxt++
+	t.rcvAdv = seq.Max(t.rcvAdv, t.rcvNxt)
+	t.set(flagPeerFin | flagAckNow)
+	t.reasm.release()
+	t.events |= EventReadable | EventReadHangup
+	switch t.state {
+	case StateSynRecv, StateEstablished:
+		t.setState(StateCloseWait)
+	case StateFinWait1:
+		// If the ACK in this segment covered our FIN the state would be FIN-WAIT-2 by now.
+		t.setState(StateClosing)
+	case StateFinWait2:
+		t.timeWait(now)
+	}
+}
+
+// timeWait enters TIME-WAIT: all other timers are turned off and 2MSL starts.
+func (t *TCB) timeWait(now Time) {
+	t.setState(StateTimeWait)
+	t.stopTimers()
+	t.sndBuf.release()
+	t.rtx.Reset()
+	t.rtx.Shrink()
+	t.arm(timerWait, now+t.cfg.TimeWait)
+	t.events |= EventHangup | EventReadable | EventWritable
+}

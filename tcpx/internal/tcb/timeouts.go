@@ -1,0 +1,271 @@
+package tcb
+
+import (
+	"time"
+
+	"github.com/plumbline/plumbline/congestion"
+	"github.com/plumbline/plumbline/tcpx/internal/recovery"
+)
+
+// OnTimer processes every timeout that is due at now (RFC 9293 §3.10.8). Calling it too early is harmless.
+func (t *TCB) OnTimer(now Time) {
+	for k := timer(0); k < numTimers && t.state != StateClosed; k++ {
+		if t.due(k, now) {
+			t.disarm(k)
+			t.timeout(now, k)
+		}
+	}
+	if t.state != StateClosed {
+		t.output(now)
+	}
+	t.account()
+}
+
+func (t *TCB) timeout(now Time, k timer) {
+	switch k {
+	case timerRTO:
+		t.rtoExpired(now)
+	case timerProbe:
+		t.sendProbe(now)
+	case timerReorder:
+		t.reorderExpired(now)
+	case timerPersist:
+		t.persistExpired(now)
+	case timerDelayedACK:
+		t.owner.Count(CountDelayedACK, 1)
+		t.set(flagAckNow)
+	case timerKeepAlive:
+		t.keepAliveExpired(now)
+	case timerWait:
+		t.waitExpired(now)
+	}
+	// timerPace and timerLink only make output run.
+}
+
+// rtoExpired is the retransmission timeout (RFC 9293 §3.10.8, RFC 6298 §5.4 to §5.7).
+func (t *TCB) rtoExpired(now Time) {
+	if t.state == StateSynSent || t.state == StateSynRecv {
+		t.synExpired(now)
+		return
+	}
+	if t.rtx.Len() == 0 {
+		return
+	}
+	if t.givenUp(now) {
+		return
+	}
+	t.owner.Count(CountTimeout, 1)
+	t.retries++
+	t.enterLoss(now)
+	t.backoff = min(t.backoff+1, 30)
+	if i := t.rtx.NextLost(); i >= 0 {
+		// The first segment goes out whatever the window says; also past a window that shrank (SHLD-16) or closed, where it serves as the probe.
+		t.rtx.SplitFront(i, t.mss, t.mss)
+		t.retransmit(now, i)
+	}
+	t.arm(timerRTO, now+t.currentRTO())
+}
+
+// givenUp ends a connection that makes no progress: R2 in retransmissions (RFC 9293 §3.8.3) or the user timeout (RFC 5482). A peer that keeps answering with a
+// closed window is not given up (MUST-37, SHLD-17).
+func (t *TCB) givenUp(now Time) bool {
+	if t.UserTimeout > 0 && t.retransSince != 0 && now-t.retransSince >= t.UserTimeout {
+		t.owner.Count(CountUserTimeout, 1)
+		t.timedOut()
+		return true
+	}
+	if t.sndWnd == 0 && now-t.lastAck < t.maxRTO() && !t.has(flagOrphan) {
+		return false
+	}
+	if t.UserTimeout == 0 && int(t.retries) >= t.maxRetries() {
+		t.timedOut()
+		return true
+	}
+	return false
+}
+
+// timedOut ends the connection with a time-out, or with the soft error that explains it (RFC 9293 §3.9.2.2).
+func (t *TCB) timedOut() {
+	t.owner.Count(CountRTOAbort, 1)
+	r := ReasonTimeout
+	if t.soft != ReasonNone {
+		r = t.soft
+	}
+	t.fail(r)
+}
+
+// synExpired retransmits SYN or SYN-ACK (MUST-22, MUST-23).
+func (t *TCB) synExpired(now Time) {
+	limit := t.SynRetries
+	if t.has(flagPassive) {
+		limit = synAckRetries
+	}
+	expired := t.UserTimeout > 0 && now-t.retransSince >= t.UserTimeout && !t.has(flagPassive)
+	if int(t.retries) >= limit || expired {
+		t.owner.Count(CountFailedConnection, 1)
+		if t.has(flagPassive) {
+			t.toClosed()
+			return
+		}
+		t.timedOut()
+		return
+	}
+	t.owner.Count(CountTimeout, 1)
+	t.owner.Count(CountRetransmit, 1)
+	t.stats.totalRetrans++
+	t.retries++
+	t.set(flagSynRetrans)
+	t.sendSYN(now)
+}
+
+// synAckRetries is how often SYN-ACK is sent again: fewer times than SYN, since nobody waits for it and spoofed SYNs must not hold memory for minutes.
+const synAckRetries = 5
+
+// enterLoss starts RTO recovery (RFC 5681 §3.1, RFC 8985 §6.3) and, where it may help, F-RTO (RFC 5682 §2.1 step 1).
+func (t *TCB) enterLoss(now Time) {
+	r := &t.rec
+	prior := t.rtx.InFlight()
+	again := r.state == caLoss && t.retries > 1
+	if t.rtx.At(0).Flags&recovery.Sacked != 0 {
+		// The first segment is SACKed and not acknowledged: the peer has dropped it (RFC 2018 §8).
+		t.owner.Count(CountSACKReneging, 1)
+		t.rtx.Renege()
+	}
+	t.rtx.DupAckReset(0, t.mss)
+	t.dupAcks = 0
+	t.ack.Now, t.ack.Lost = now, 0
+	wnd := t.rack.ReoWnd(t.minRTT.Get(), t.rto.SRTT, true, 0)
+	for i := range t.rtx.Len() {
+		if s := t.rtx.At(i); s.Flags&recovery.Sacked == 0 && (i == 0 || !t.rtx.Ordered || t.rack.Expired(s, now, wnd)) {
+			t.markLost(i)
+		}
+	}
+	r.scanned = t.sndUna
+	lost := t.ack.Lost
+	if again {
+		t.signal(now, congestion.PersistentCongestion, prior, lost)
+	} else {
+		// F-RTO needs that the segment was not retransmitted before, so that an ACK of later data tells something.
+		r.frto = r.state != caRecovery || !r.undoUna.Less(t.sndUna)
+		t.beginEpisode(caLoss, congestion.RTO)
+		r.rtoHigh = t.sndNxt
+		t.signal(now, congestion.RTO, prior, lost)
+	}
+	r.frtoNew = false
+	t.disarm(timerProbe)
+	t.disarm(timerReorder)
+}
+
+// reorderExpired is RACK's reordering timer (RFC 8985 §6.3).
+func (t *TCB) reorderExpired(now Time) {
+	prior, outstanding, sacked := t.rtx.InFlight(), t.rtx.Outstanding(), t.rtx.SackedBytes()
+	n := ackNews{una: t.sndUna}
+	t.ack.Now, t.ack.Lost = now, 0
+	t.detectRACK(now)
+	if n.lost = t.ack.Lost; n.lost == 0 {
+		return
+	}
+	switch t.rec.state {
+	case caOpen, caDisorder:
+		t.enterRecovery(now, &n, prior, outstanding, sacked)
+	case caRecovery:
+		t.rec.cwnd = t.rec.prr.Cwnd(0, t.rtx.InFlight(), uint64(t.mss), false)
+	}
+	if !t.armed(timerRTO) {
+		t.arm(timerRTO, now+t.currentRTO())
+	}
+}
+
+// persistExpired probes a closed window with one octet (RFC 9293 §3.8.6.1), or lets go of a small segment that SWS avoidance or TCP_CORK held back.
+func (t *TCB) persistExpired(now Time) {
+	avail := t.unsent()
+	if t.rtx.Len() > 0 || avail == 0 {
+		return
+	}
+	if room := t.windowRoom(); room > 0 {
+		n := min(avail, room, int(t.mss))
+		t.sendNew(now, n, avail)
+		return
+	}
+	if t.UserTimeout > 0 && t.probes > 0 && now-t.retransSince >= t.UserTimeout || t.probes > 0 && t.UserTimeout == 0 && int(t.probes) >= t.maxRetries() {
+		t.timedOut()
+		return
+	}
+	if t.probes == 0 {
+		t.retransSince = now
+	}
+	s := t.segment(now, t.sndNxt, ACK)
+	s.Payload = t.sndBuf.slice(t.sndNxt, 1)
+	t.owner.Count(CountZeroWindowProbe, 1)
+	if t.transmit(now, s) {
+		t.set(flagProbe)
+		t.probes = min(t.probes+1, 254)
+		t.backoff = min(t.backoff+1, 30)
+		t.lastSend = now
+	}
+	t.arm(timerPersist, now+t.currentRTO())
+}
+
+// probeAccepted takes the octet of a window probe for sent, since the peer has acknowledged it.
+func (t *TCB) probeAccepted(now Time) {
+	t.drop(flagProbe)
+	if t.unsent() == 0 {
+		return
+	}
+	r := t.rtx.Push(t.sndNxt, 1, 1, recovery.EverRetrans) // no round trip can be measured on it
+	t.smp.OnSent(&r.State, now, 1, t.rtx.InFlight()-1, true)
+	t.rtx.Sent(r)
+	t.sndNxt++
+}
+
+// restartKeepAlive sets the keep-alive timer for an idle connection.
+func (t *TCB) restartKeepAlive(now Time) {
+	t.disarm(timerKeepAlive)
+	if t.KeepAlive && synchronized.has(t.state) && t.state != StateTimeWait {
+		t.arm(timerKeepAlive, now+t.KeepIdle)
+	}
+}
+
+// keepAliveExpired sends a keep-alive (RFC 9293 §3.8.4): no data (SHLD-12), a sequence number that the peer must answer, and only on an idle
+// connection (MUST-26).
+func (t *TCB) keepAliveExpired(now Time) {
+	if !t.KeepAlive || !synchronized.has(t.state) || t.state == StateTimeWait {
+		return
+	}
+	if t.rtx.Len() > 0 || t.armed(timerPersist) {
+		t.arm(timerKeepAlive, now+t.KeepIdle)
+		return
+	}
+	idle := now - max(t.lastRecv, t.lastAck)
+	if t.probes == 0 && idle < t.KeepIdle {
+		t.arm(timerKeepAlive, now-idle+t.KeepIdle)
+		return
+	}
+	dead := int(t.probes) >= max(t.KeepCount, 1)
+	if t.UserTimeout > 0 {
+		dead = t.probes > 0 && idle >= t.UserTimeout
+	}
+	if dead {
+		t.owner.Count(CountKeepAliveTimeout, 1)
+		t.sendAbort(now)
+		t.timedOut()
+		return
+	}
+	t.owner.Count(CountKeepAliveProbe, 1)
+	t.probes = min(t.probes+1, 254)
+	t.transmit(now, t.segment(now, t.sndNxt-1, ACK))
+	t.arm(timerKeepAlive, now+max(t.KeepIntvl, time.Millisecond))
+}
+
+// waitExpired ends TIME-WAIT, an orphan's FIN-WAIT-2, or the wait of TCP_DEFER_ACCEPT.
+func (t *TCB) waitExpired(now Time) {
+	switch t.state {
+	case StateTimeWait, StateFinWait2:
+		t.toClosed()
+	case StateSynRecv:
+		// The ACK came long ago: accept without data now.
+		t.drop(flagDeferred)
+		t.sndUna = t.iss + 1
+		t.becomeEstablished(now)
+	}
+}
