@@ -168,7 +168,9 @@ type AckEvent struct {
 	Delivered, TotalLost uint64
 	// RTT is this ACK's round-trip sample, 0 if it has none (Karn). SRTT and MinRTT are the transport's estimates, 0 if unknown.
 	RTT, SRTT, MinRTT time.Duration
-	// CwndLimited reports that the congestion window, not the application or the peer's window, limited sending since the last ACK (RFC 7661, RFC 9438 §5.8).
+	// CwndLimited reports that the congestion window, not the application or the peer's window, limited sending at some time in the last round trip, that is, since
+	// the newest acknowledged packet left (RFC 7661, RFC 9438 §5.8). (Since the last ACK would be too narrow for a paced sender, which meets
+	// its window only now and then.)
 	CwndLimited bool
 	// InRecovery reports that fast recovery is under way; InLoss that RTO recovery is.
 	InRecovery, InLoss bool

@@ -70,7 +70,7 @@ func (r *reno) OnSignal(ev *congestion.SignalEvent) {
 		r.Collapse()
 		r.phase = loss
 	case congestion.ClassicECN:
-		r.Reduce(r.afterECN(r.Flight(ev)))
+		r.ReduceOnECN(r.afterECN(r.Flight(ev)))
 	case congestion.FastRecovery:
 		r.Reduce(r.Flight(ev) / 2)
 		r.phase = recovery
@@ -101,7 +101,7 @@ func (r *reno) OnAck(ev *congestion.AckEvent) {
 	}
 	acked := ev.CumAcked
 	if r.InSlowStart() {
-		acked = r.SlowStart(acked)
+		acked = r.SlowStart(acked, window.SlowStartLimit)
 	}
 	if acked > 0 {
 		r.avoid(acked)

@@ -191,6 +191,7 @@ func TestSignals(t *testing.T) {
 		{"a second timeout leaves ssthresh (RFC 5681 §3.1)", 20 * mss, 14 * mss, congestion.PersistentCongestion, mss, mss, 14 * mss},
 		{"a mark in congestion avoidance takes a fifth (RFC 8511)", 20 * mss, 20 * mss, congestion.ClassicECN, 20 * mss, 16 * mss, 16 * mss},
 		{"a mark in slow start takes half (RFC 3168 §6.1.2)", 20 * mss, unlimited, congestion.ClassicECN, 20 * mss, 10 * mss, 10 * mss},
+		{"a mark may leave one segment (RFC 3168 §6.1.2)", 2 * mss, unlimited, congestion.ClassicECN, 2 * mss, mss, 2 * mss},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			conn := open(congestion.Config{InitialWindow: c.iw, Ssthresh: c.ssthresh})

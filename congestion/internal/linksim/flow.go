@@ -34,6 +34,8 @@ type FlowConfig struct {
 	Offered func(now Time) (total uint64, next Time)
 	// AckEvery is how many packets the receiver acknowledges at once, 1 if 0; it never delays the last of a flight.
 	AckEvery int
+	// Pace, if not 0, paces an algorithm that sets no rate at so many times cwnd/SRTT.
+	Pace float64
 	// OnAck, if set, is called after the controller saw an ACK.
 	OnAck func(ev *congestion.AckEvent)
 	// OnSignal, if set, is called before the controller sees a signal.
@@ -53,7 +55,6 @@ type Flow struct {
 	sampler congestion.Sampler
 	pacer   congestion.Pacer
 	ack     congestion.AckEvent
-	paced   bool
 
 	pkts       []packet // transmissions not yet settled, from number base on
 	base, next uint64
@@ -64,7 +65,8 @@ type Flow struct {
 
 	inRecovery, inLoss bool
 	recoveryEnd        uint64 // the episode ends when a transmission from this number on is delivered
-	windowLimited      bool
+	limited            bool   // the window limited sending ...
+	limitedAt          Time   // ... last at this instant
 
 	srtt, rttvar, minRTT time.Duration
 	lastSent             Time
@@ -117,7 +119,6 @@ func (f *Flow) MinRTT() time.Duration { return f.minRTT }
 
 // send sends what the window, the pacer and the application allow.
 func (f *Flow) send() {
-	f.windowLimited = false
 	for {
 		size := f.available()
 		if size == 0 {
@@ -131,11 +132,11 @@ func (f *Flow) send() {
 		}
 		c := f.ctl.Control()
 		if f.inFlight+size > c.Cwnd {
-			f.windowLimited = true
+			f.limited, f.limitedAt = true, f.sim.now
 			return
 		}
-		if c.Capabilities.Has(congestion.NeedsPacing) {
-			f.pacer.SetRate(c.PacingRate)
+		if rate := f.pacingRate(&c); rate != 0 {
+			f.pacer.SetRate(rate)
 			f.pacer.SetQuantum(max(c.SendQuantum, f.mss))
 			if at := f.pacer.NextSend(f.sim.now); at > f.sim.now {
 				f.schedulePacing(at)
@@ -144,6 +145,13 @@ func (f *Flow) send() {
 		}
 		f.transmit(size)
 	}
+}
+
+func (f *Flow) pacingRate(c *congestion.Control) uint64 {
+	if c.PacingRate == 0 && f.cfg.Pace != 0 && f.srtt != 0 {
+		return uint64(f.cfg.Pace * float64(c.Cwnd) / f.srtt.Seconds())
+	}
+	return c.PacingRate
 }
 
 // available returns the size of the next packet, 0 if there is nothing to send.
@@ -240,7 +248,8 @@ func (f *Flow) onAck(tx uint64) {
 		PriorInFlight: prior, InFlight: f.inFlight,
 		Delivered: f.sampler.Delivered(), TotalLost: f.sampler.Lost(),
 		RTT: rtt, SRTT: f.srtt, MinRTT: f.minRTT,
-		CwndLimited: f.windowLimited,
+		// At any time since the packet left: a paced sender touches the window only now and then.
+		CwndLimited: f.limited && f.limitedAt >= now-rtt,
 		InRecovery:  f.inRecovery, InLoss: f.inLoss,
 	}
 	f.ctl.OnAck(&f.ack)

@@ -12,9 +12,8 @@ import (
 // NonValidatedPeriod is how long a window that the application does not use is kept (RFC 7661 §4.4.2, NVP: 5 minutes).
 const NonValidatedPeriod = 5 * time.Minute
 
-// slowStartLimit is L of RFC 3465 §2.3: how many segments one ACK may add in slow start. After a timeout it is 1, since one cumulative ACK may then cover
-// much that had reached the receiver long before.
-const slowStartLimit = 2
+// SlowStartLimit is the usual L of RFC 3465 §2.3: how many segments one ACK may add in slow start.
+const SlowStartLimit = 2
 
 // Window is the congestion window of one connection. All sizes are bytes. Cwnd is at least one MSS and at most congestion.MaxWindow.
 type Window struct {
@@ -41,13 +40,14 @@ func (w *Window) Init(cfg congestion.Config) {
 // InSlowStart reports whether the window grows exponentially.
 func (w *Window) InSlowStart() bool { return w.Cwnd < w.Ssthresh }
 
-// SlowStart grows the window by the bytes that one ACK acknowledged cumulatively, as far as ssthresh, and returns those that are left for congestion
-// avoidance.
-func (w *Window) SlowStart(acked uint64) (left uint64) {
-	limit := slowStartLimit * w.MSS
+// SlowStart grows the window by the bytes that one ACK acknowledged cumulatively, but no more than limit segments and no further than to ssthresh, and returns
+// those that are left for congestion avoidance. After a timeout the limit is one segment, since a cumulative ACK may then cover much that
+// had reached the receiver long before (RFC 3465 §2.3).
+func (w *Window) SlowStart(acked, limit uint64) (left uint64) {
 	if w.afterRTO {
-		limit = w.MSS
+		limit = 1
 	}
+	limit *= w.MSS
 	growth := min(acked, limit, w.Ssthresh-w.Cwnd)
 	w.Cwnd = clamp(w.Cwnd+growth, w.MSS)
 	if w.InSlowStart() {
@@ -73,6 +73,14 @@ func (w *Window) Reduce(ssthresh uint64) {
 	w.unused = false
 }
 
+// ReduceOnECN sets ssthresh like Reduce, but lets cwnd fall to one segment: marks that persist must go on to slow the sender down (RFC 3168 §6.1.2,
+// RFC 9438 §4.6).
+func (w *Window) ReduceOnECN(ssthresh uint64) {
+	cwnd := min(w.Cwnd, clamp(ssthresh, w.MSS))
+	w.Reduce(ssthresh)
+	w.Cwnd = cwnd
+}
+
 // Collapse sets cwnd to the loss window of one segment (RFC 5681 §3.1).
 func (w *Window) Collapse() {
 	w.Cwnd = w.MSS
@@ -91,11 +99,11 @@ func (w *Window) Restore(cwnd, ssthresh uint64) {
 func (w *Window) Deflate() { w.Cwnd = clamp(min(w.Ssthresh, congestion.MaxWindow), w.MSS) }
 
 // Validate runs the decay of RFC 7661 §4.4.2 at the arrival of an ACK and reports whether the window may grow: only one that limits the sender has proved that the
-// path carries it.
+// path carries it. In slow start half of the window will do (RFC 7661 §4.4), since a paced sender lags behind a window that doubles.
 func (w *Window) Validate(ev *congestion.AckEvent) bool {
 	if ev.CwndLimited || ev.PriorInFlight >= w.Cwnd/2 {
 		w.unused = false
-		return ev.CwndLimited
+		return ev.CwndLimited || w.InSlowStart()
 	}
 	if !w.unused {
 		w.unused, w.unusedSince = true, ev.Now
