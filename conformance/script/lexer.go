@@ -371,7 +371,7 @@ func (lx *lexer) unescape(t token) string {
 		}
 		c, n := escape(s)
 		if n == 0 {
-			lx.fail(t.off, "the string has an escape that is not known: %s", clip(s[:min(len(s), 2)]))
+			lx.fail(t.off, "the string has an escape that is not known: %q", s[:min(len(s), 2)])
 			return ""
 		}
 		b.WriteByte(c)

@@ -186,6 +186,7 @@ func TestParseErrors(t *testing.T) {
 		{"+0 ^%{ assert 1 == 1", "the %{ block has no }%"},
 		{"+0 write(3, ^\"open", `the string has no " to end it`},
 		{"+0 write(3, ^\"\\q\", 1) = 1", "an escape that is not known"},
+		{"+0 write(3, ^\"\\\r\", 1) = 1", `not known: "\\\r"`},
 		{"+0 ^\x01", "is not part of the language"},
 		{"--define=^\n0 close(3) = 0", "an equals sign but no value"},
 		{"0 close(3) = 0\n^--mss=3", "options stand at the top"},
