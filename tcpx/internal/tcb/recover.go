@@ -287,7 +287,7 @@ func (t *TCB) sendProbe(now Time) {
 	r := &t.rec
 	sent := false
 	if n := min(t.unsent(), int(t.mss)); n > 0 && t.windowRoom() >= n {
-		sent = t.sendNew(now, n, n)
+		sent = t.sendNew(now, n, t.unsent())
 		r.tlpRetrans = false
 	}
 	if !sent {

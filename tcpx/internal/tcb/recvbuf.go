@@ -12,11 +12,12 @@ import (
 // smallText is the size up to which received text is copied together rather than kept in the chunk that it arrived in, which may be much larger.
 const smallText = 256
 
+// smallChunk is the size of the views in which small text is gathered.
+const smallChunk = 2048
+
 // recvBuffer holds the text received in order that the user has not read.
 type recvBuffer struct {
 	buf buffer.Buffer
-	// tail is the last view of buf if it is our own and may take more small text.
-	tail *buffer.View
 }
 
 func (b *recvBuffer) len() int { return int(b.buf.Size()) }
@@ -24,27 +25,25 @@ func (b *recvBuffer) len() int { return int(b.buf.Size()) }
 // put takes the text of p.
 func (b *recvBuffer) put(p *buffer.Buffer) {
 	if p.Size() > smallText || b.buf.Size() == 0 {
-		b.tail = nil
 		b.buf.Merge(p)
 		return
 	}
-	v := buffer.NewView(2048)
-	if b.tail == nil || b.tail.AvailableSize() < int(p.Size()) {
-		b.tail = v
-	} else {
-		v.Release()
-		v = buffer.NewView(int(p.Size()))
+	// Append copies into the last view if that is ours alone and has room; if not, the new view gets room for what follows.
+	n := int(p.Size())
+	list := b.buf.AsViewList()
+	if list.Back().AvailableSize() < n {
+		n = smallChunk
 	}
+	v := buffer.NewView(n)
 	p.Apply(func(s *buffer.View) { _, _ = v.Write(s.AsSlice()) }) // a view grows as needed and never fails
 	p.Release()
-	_ = b.buf.Append(v) // fills up tail, which is not shared, or becomes the last view itself
+	_ = b.buf.Append(v) // fails only for a nil view
 }
 
 // read copies up to n octets to w; without peek they are consumed.
 func (b *recvBuffer) read(w io.Writer, n int, peek bool) (int, error) {
 	m, err := b.buf.ReadToWriter(w, int64(min(n, b.len())))
 	if !peek && m > 0 {
-		b.tail = nil
 		b.buf.TrimFront(m)
 	}
 	return int(m), err
@@ -52,7 +51,6 @@ func (b *recvBuffer) read(w io.Writer, n int, peek bool) (int, error) {
 
 func (b *recvBuffer) release() {
 	b.buf.Release()
-	b.tail = nil
 }
 
 // piece is a stretch of text that arrived out of order.
