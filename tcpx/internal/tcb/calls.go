@@ -45,6 +45,9 @@ func (t *TCB) idleRestart(now Time) {
 	}
 }
 
+// SendQueueSize returns how many bytes were written and are not acknowledged.
+func (t *TCB) SendQueueSize() int { return t.sndBuf.len }
+
 // ReadSize returns how many bytes Read can deliver now.
 func (t *TCB) ReadSize() int { return t.rcvBuf.len() }
 
@@ -146,6 +149,8 @@ func (t *TCB) armFinWait2(now Time) {
 func (t *TCB) Abort(now Time, r Reason) {
 	switch t.state {
 	case StateClosed:
+		t.rcvBuf.release()
+		t.account()
 		return
 	case StateSynRecv, StateEstablished, StateFinWait1, StateFinWait2, StateCloseWait:
 		t.sendAbort(now)

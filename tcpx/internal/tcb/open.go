@@ -122,8 +122,8 @@ func (t *TCB) computeMSS() {
 // tsOptionLen is what the timestamps option costs, padded.
 const tsOptionLen = 12
 
-// sendSYN sends SYN or SYN-ACK, by state, and starts the retransmission timer (RFC 9293 MUST-22).
-func (t *TCB) sendSYN(now Time) {
+// buildSYN prepares SYN or SYN-ACK, by state, in t.out.
+func (t *TCB) buildSYN(now Time) *Out {
 	var o Options
 	o.MSS = uint16(t.advMSS)
 	active := t.state == StateSynSent
@@ -145,7 +145,23 @@ func (t *TCB) sendSYN(now Time) {
 	// The window of a SYN is never scaled (RFC 7323 §2.2).
 	s.Wnd = uint16(min(t.space(), 65535))
 	s.OptLen = PutOptions(&s.Opts, &o)
-	if !active {
+	return s
+}
+
+// CookieReply fills out with the SYN-ACK of a SYN cookie (RFC 4987 §3.6): what OpenPassive would send for p and syn, p.ISS being the cookie. It changes nothing
+// in t, a listener's TCB that is prepared by Init only.
+func (t *TCB) CookieReply(now Time, p *OpenParams, syn *Segment, out *Out) {
+	var c TCB
+	c.Init(t.cfg, t.owner, t.Settings)
+	c.begin(now, p)
+	c.learnSYN(now, syn)
+	*out = *c.buildSYN(now)
+}
+
+// sendSYN sends SYN or SYN-ACK, by state, and starts the retransmission timer (RFC 9293 MUST-22).
+func (t *TCB) sendSYN(now Time) {
+	s := t.buildSYN(now)
+	if t.state == StateSynRecv {
 		t.rcvAdv = seq.Max(t.rcvAdv, t.rcvNxt.Add(int(s.Wnd)))
 		t.lastAckSent = t.rcvNxt
 	}
