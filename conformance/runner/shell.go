@@ -1,0 +1,203 @@
+package runner
+
+import (
+	"io/fs"
+	"path"
+	"strconv"
+	"strings"
+
+	"github.com/plumbline/plumbline/conformance/script"
+	"github.com/plumbline/plumbline/conformance/target"
+)
+
+// maxSource is the longest file that a command may name, in bytes.
+const maxSource = 1 << 20
+
+// command performs a command in backquotes. No shell is started: settings by
+// sysctl are applied to the target, and files that consist of them are read.
+// Anything else is unsupported.
+func (r *run) command(c *script.Command) error {
+	err := r.shell(c.Text, path.Dir(r.script.Name), false)
+	if err == nil && r.event != nil {
+		r.log(Other, nil, c.String())
+	}
+	return err
+}
+
+// shell performs lines of commands. Dir is where relative names start. Of a
+// profile, a file with settings that many scripts share, those that the target
+// cannot express are noted and left alone: few scripts depend on each of them.
+func (r *run) shell(text, dir string, profile bool) error {
+	text = strings.ReplaceAll(text, "\\\n", " ")
+	for line := range strings.SplitSeq(text, "\n") {
+		for cmd := range splitCommands(line) {
+			words, ok := shellWords(cmd)
+			if !ok {
+				return target.Unsupportedf("the command %q", cmd)
+			}
+			if err := r.shellCommand(words, dir, profile); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// splitCommands yields the commands of a line, without comments.
+func splitCommands(line string) func(func(string) bool) {
+	return func(yield func(string) bool) {
+		line := strings.TrimSpace(line)
+		if strings.HasPrefix(line, "#") {
+			return
+		}
+		for _, cmd := range strings.FieldsFunc(strings.ReplaceAll(line, "&&", ";"), func(c rune) bool { return c == ';' }) {
+			if cmd = strings.TrimSpace(cmd); cmd != "" && !yield(cmd) {
+				return
+			}
+		}
+	}
+}
+
+// shellWords splits a command into words as a shell does: quotes group,
+// $((A*B)) multiplies, redirections are dropped. It reports false for what it
+// does not understand.
+func shellWords(cmd string) ([]string, bool) {
+	var words []string
+	var word strings.Builder
+	inWord, quote := false, byte(0)
+	for i := 0; i < len(cmd); i++ {
+		c := cmd[i]
+		switch {
+		case strings.HasPrefix(cmd[i:], "$(("):
+			end := strings.Index(cmd[i:], "))")
+			if end < 0 {
+				return nil, false
+			}
+			v, ok := product(cmd[i+3 : i+end])
+			if !ok {
+				return nil, false
+			}
+			word.WriteString(v)
+			inWord = true
+			i += end + 1
+		case quote != 0 && c == quote:
+			quote = 0
+		case quote == 0 && (c == '"' || c == '\''):
+			quote, inWord = c, true
+		case quote == 0 && (c == ' ' || c == '\t'):
+			if inWord {
+				words = append(words, word.String())
+			}
+			word.Reset()
+			inWord = false
+		case quote == 0 && c == '#' && !inWord:
+			i = len(cmd)
+		default:
+			word.WriteByte(c)
+			inWord = true
+		}
+	}
+	if inWord {
+		words = append(words, word.String())
+	}
+	return dropRedirections(words), quote == 0
+}
+
+// product evaluates A*B*....
+func product(expr string) (string, bool) {
+	n := int64(1)
+	for f := range strings.SplitSeq(expr, "*") {
+		v, err := strconv.ParseInt(strings.TrimSpace(f), 0, 32)
+		if err != nil || v != 0 && n > 1<<40/v {
+			return "", false
+		}
+		n *= v
+	}
+	return strconv.FormatInt(n, 10), true
+}
+
+// dropRedirections removes "> file", "2>&1" and the like from a command.
+func dropRedirections(words []string) []string {
+	var out []string
+	for i := 0; i < len(words); i++ {
+		w := strings.TrimLeft(words[i], "12")
+		switch {
+		case w == ">" || w == ">>":
+			i++
+		case strings.HasPrefix(w, ">"):
+		default:
+			out = append(out, words[i])
+		}
+	}
+	return out
+}
+
+// harmless are commands that change nothing a target has.
+var harmless = map[string]bool{
+	"true": true, "sleep": true, "echo": true, "modprobe": true, ":": true, "set": true,
+}
+
+// shellCommand performs one command.
+func (r *run) shellCommand(words []string, dir string, profile bool) error {
+	if len(words) == 0 || harmless[words[0]] {
+		return nil
+	}
+	name := path.Base(words[0])
+	switch {
+	case name == "sysctl":
+		return r.sysctl(words[1:], profile)
+	case name == "set_sysctls.py":
+		return r.sysctl(words[1:], profile)
+	case strings.HasPrefix(name, "sysctl_restore"):
+		return nil
+	case name == "ip" && len(words) > 2 && words[1] == "tcp_metrics" && words[2] == "flush":
+		return nil
+	case name == "tc" && profile:
+		return nil
+	case strings.HasSuffix(name, ".sh"):
+		return r.source(path.Join(dir, words[0]))
+	}
+	return target.Unsupportedf("the command %q", strings.Join(words, " "))
+}
+
+// sysctl applies settings of the form name=value.
+func (r *run) sysctl(args []string, profile bool) error {
+	for _, a := range args {
+		if strings.HasPrefix(a, "-") {
+			continue
+		}
+		name, value, ok := strings.Cut(a, "=")
+		if !ok {
+			return target.Unsupportedf("the sysctl argument %q", a)
+		}
+		name = strings.ReplaceAll(strings.TrimPrefix(name, "/proc/sys/"), "/", ".")
+		err := r.target.Configure(strings.TrimSpace(name), strings.TrimSpace(value))
+		if err != nil && (!profile || target.IsUnsupported(err) == nil) {
+			return err
+		}
+		if err != nil {
+			r.note("not applied: %v", err)
+		}
+	}
+	return nil
+}
+
+// source performs a file of commands.
+func (r *run) source(name string) error {
+	if r.opt.Files == nil {
+		return target.Unsupportedf("the command %s: no files are at hand", name)
+	}
+	f, err := r.opt.Files.Open(name)
+	if err != nil {
+		return &target.UnsupportedError{What: "the command " + name, Why: "the file is missing"}
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || info.Size() > maxSource || !info.Mode().IsRegular() {
+		return target.Unsupportedf("the command %s: not a small regular file", name)
+	}
+	text, err := fs.ReadFile(r.opt.Files, name)
+	if err != nil {
+		return &target.UnsupportedError{What: "the command " + name, Why: err.Error()}
+	}
+	return r.shell(string(text), path.Dir(name), true)
+}
