@@ -6,105 +6,14 @@ import (
 	"io"
 	"sync"
 	"testing"
+
+	"github.com/plumbline/plumbline/internal/relay/relaytest"
 )
 
-// errReset is what a fake connection reports after a reset.
-var errReset = errors.New("connection reset")
-
-// fake is one end of an in-memory connection that can be half-closed and reset.
-type fake struct {
-	in, out *stream
-	closed  bool
-}
-
-// stream is one direction.
-type stream struct {
-	mu      sync.Mutex
-	changed sync.Cond
-	data    bytes.Buffer
-	limit   int // of bytes that wait
-	fin     bool
-	reset   bool
-}
-
-func newStream(limit int) *stream {
-	s := &stream{limit: limit}
-	s.changed.L = &s.mu
-	return s
-}
-
-// newFake returns the two ends of a connection.
-func newFake(limit int) (near, far *fake) {
-	x, y := newStream(limit), newStream(limit)
-	return &fake{in: x, out: y}, &fake{in: y, out: x}
-}
-
-func (f *fake) Read(b []byte) (int, error) {
-	s := f.in
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for s.data.Len() == 0 && !s.fin && !s.reset {
-		s.changed.Wait()
-	}
-	defer s.changed.Broadcast()
-	switch {
-	case s.reset:
-		return 0, errReset
-	case s.data.Len() > 0:
-		return s.data.Read(b)
-	}
-	return 0, io.EOF
-}
-
-func (f *fake) Write(b []byte) (n int, err error) {
-	s := f.out
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for len(b) > 0 {
-		for s.data.Len() >= s.limit && !s.reset {
-			s.changed.Wait()
-		}
-		if s.reset {
-			return n, errReset
-		}
-		k := min(len(b), s.limit-s.data.Len())
-		s.data.Write(b[:k])
-		b, n = b[k:], n+k
-		s.changed.Broadcast()
-	}
-	return n, nil
-}
-
-func (f *fake) CloseWrite() error {
-	s := f.out
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.reset {
-		return errReset
-	}
-	s.fin = true
-	s.changed.Broadcast()
-	return nil
-}
-
-func (f *fake) Close() error {
-	f.closed = true
-	return nil
-}
-
-func (f *fake) Abort() {
-	for _, s := range []*stream{f.in, f.out} {
-		s.mu.Lock()
-		s.reset = true
-		s.changed.Broadcast()
-		s.mu.Unlock()
-	}
-}
-
 // setup starts a Join between two connections and returns their far ends.
-func setup(limit int) (a, b, nearA, nearB *fake, c *Counters, done <-chan error) {
-	nearA, a = newFake(limit)
-	nearB, b = newFake(limit)
+func setup(limit int) (a, b, nearA, nearB *relaytest.Conn, c *Counters, done <-chan error) {
+	nearA, a = relaytest.Pipe(limit)
+	nearB, b = relaytest.Pipe(limit)
 	c = &Counters{}
 	ch := make(chan error, 1)
 	go func() { ch <- Join(nearA, nearB, c) }()
@@ -142,7 +51,7 @@ func TestJoin(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Errorf("limit %d: Join = %v", limit, err)
 		}
-		if !nearA.closed || !nearB.closed {
+		if !nearA.Closed() || !nearB.Closed() {
 			t.Errorf("limit %d: the connections were not closed", limit)
 		}
 		if c.AToB.Load() != uint64(len(toB)) || c.BToA.Load() != uint64(len(toA)) {
@@ -155,32 +64,32 @@ func TestJoin(t *testing.T) {
 func TestReset(t *testing.T) {
 	for _, tt := range []struct {
 		name string
-		run  func(a, b *fake)
+		run  func(a, b *relaytest.Conn)
 	}{
-		{"idle, from A", func(a, _ *fake) { a.Abort() }},
-		{"idle, from B", func(_, b *fake) { b.Abort() }},
-		{"after A's half-close", func(a, b *fake) {
+		{"idle, from A", func(a, _ *relaytest.Conn) { a.Abort() }},
+		{"idle, from B", func(_, b *relaytest.Conn) { b.Abort() }},
+		{"after A's half-close", func(a, b *relaytest.Conn) {
 			a.CloseWrite()
 			io.ReadAll(b)
 			b.Abort()
 		}},
-		{"blocked in a write to B", func(a, b *fake) {
+		{"blocked in a write to B", func(a, b *relaytest.Conn) {
 			a.Write(make([]byte, 1000)) // more than the relay can pass on
 			b.Abort()
 		}},
-		{"blocked in a write to A", func(a, b *fake) {
+		{"blocked in a write to A", func(a, b *relaytest.Conn) {
 			b.Write(make([]byte, 1000))
 			a.Abort()
 		}},
 	} {
 		a, b, _, _, _, done := setup(600)
 		tt.run(a, b)
-		if err := <-done; !errors.Is(err, errReset) {
+		if err := <-done; !errors.Is(err, relaytest.ErrReset) {
 			t.Errorf("%s: Join = %v, want the reset", tt.name, err)
 		}
-		for name, far := range map[string]*fake{"A": a, "B": b} {
+		for name, far := range map[string]*relaytest.Conn{"A": a, "B": b} {
 			// What was under way before the reset may still be read.
-			if _, err := io.ReadAll(far); !errors.Is(err, errReset) {
+			if _, err := io.ReadAll(far); !errors.Is(err, relaytest.ErrReset) {
 				t.Errorf("%s: %s reads %v, want a reset", tt.name, name, err)
 			}
 		}
@@ -189,7 +98,7 @@ func TestReset(t *testing.T) {
 
 // failing fails in a way of its own.
 type failing struct {
-	*fake
+	*relaytest.Conn
 	closeWrite error
 }
 
@@ -197,8 +106,8 @@ func (f failing) CloseWrite() error { return f.closeWrite }
 
 // An end that cannot be passed on is a failure, too.
 func TestCloseWriteFails(t *testing.T) {
-	nearA, a := newFake(100)
-	nearB, _ := newFake(100)
+	nearA, a := relaytest.Pipe(100)
+	nearB, _ := relaytest.Pipe(100)
 	want := errors.New("no")
 	a.CloseWrite()
 	if err := Join(nearA, failing{nearB, want}, &Counters{}); !errors.Is(err, want) {
