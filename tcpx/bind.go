@@ -1,0 +1,164 @@
+package tcpx
+
+import (
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/ports"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+)
+
+// binding is what an endpoint holds of the stack's ports and of its demultiplexer. What is reserved or registered is remembered as it was at that time, so
+// that exactly this is given back.
+type binding struct {
+	// flags are SO_REUSEADDR and SO_REUSEPORT as set now; held is what they were when the port was reserved.
+	flags, held ports.Flags
+	// device is SO_BINDTODEVICE when the port was reserved.
+	device tcpip.NICID
+	// nic is the NIC of the local address, 0 if it does not matter.
+	nic tcpip.NICID
+	// nets are the network protocols in use, reservedNets those of the port reservation.
+	nets, reservedNets netSet
+	// reserved tells that the port is reserved, for any local address (anyAddr) and towards the peer only (tuple).
+	reserved, anyAddr, tuple bool
+	registered               bool
+}
+
+// netSet is a set of network protocols.
+type netSet uint8
+
+const (
+	netV4 netSet = 1 << iota
+	netV6
+)
+
+var netNumbers = [...][]tcpip.NetworkProtocolNumber{
+	netV4:         {header.IPv4ProtocolNumber},
+	netV6:         {header.IPv6ProtocolNumber},
+	netV4 | netV6: {header.IPv6ProtocolNumber, header.IPv4ProtocolNumber},
+}
+
+func netOf(n tcpip.NetworkProtocolNumber) netSet {
+	if n == header.IPv4ProtocolNumber {
+		return netV4
+	}
+	return netV6
+}
+
+// numbers returns the protocol numbers; the slice is shared and must not be changed.
+func (n netSet) numbers() []tcpip.NetworkProtocolNumber { return netNumbers[n] }
+
+// reservation describes the port reservation that e holds or is about to make. The caller holds e.mu.
+func (e *Endpoint) reservation() ports.Reservation {
+	b := &e.bound
+	r := ports.Reservation{
+		Networks:     b.reservedNets.numbers(),
+		Transport:    ProtocolNumber,
+		Port:         e.info.ID.LocalPort,
+		Flags:        b.held,
+		BindToDevice: b.device,
+	}
+	if !b.anyAddr {
+		r.Addr = e.info.ID.LocalAddress
+	}
+	if b.tuple {
+		r.Dest = tcpip.FullAddress{Addr: e.info.ID.RemoteAddress, Port: e.info.ID.RemotePort}
+	}
+	return r
+}
+
+// releasePort gives the port back. The caller holds e.mu.
+func (e *Endpoint) releasePort() {
+	if e.bound.reserved {
+		e.proto.stack.ReleasePort(e.reservation())
+		e.bound.reserved = false
+	}
+}
+
+// register makes the demultiplexer deliver to e what matches its ID. The caller holds e.mu.
+func (e *Endpoint) register() tcpip.Error {
+	b := &e.bound
+	err := e.proto.stack.RegisterTransportEndpoint(b.nets.numbers(), ProtocolNumber, e.info.ID, e, b.held, b.device)
+	b.registered = err == nil
+	return err
+}
+
+// unregister is the opposite. The caller holds e.mu.
+func (e *Endpoint) unregister() {
+	if b := &e.bound; b.registered {
+		e.proto.stack.UnregisterTransportEndpoint(b.nets.numbers(), ProtocolNumber, e.info.ID, e, b.held, b.device)
+		b.registered = false
+	}
+}
+
+// canonical returns the network protocol to use for addr and addr itself without v4-mapping. The caller holds e.mu.
+func (e *Endpoint) canonical(addr tcpip.FullAddress, bind bool) (tcpip.FullAddress, tcpip.NetworkProtocolNumber, tcpip.Error) {
+	return e.info.AddrNetProtoLocked(addr, e.ops.GetV6Only(), bind)
+}
+
+// Bind implements tcpip.Endpoint.Bind. Port 0 chooses an ephemeral port. Besides the stack's errors it returns ErrAlreadyBound for a socket that is not new,
+// ErrBadLocalAddress for an address that is not one of the stack's, and ErrPortInUse.
+func (e *Endpoint) Bind(addr tcpip.FullAddress) tcpip.Error {
+	e.lock()
+	defer e.leave()
+	return e.bind(addr)
+}
+
+// bind is Bind for a caller that holds e.mu.
+func (e *Endpoint) bind(addr tcpip.FullAddress) tcpip.Error {
+	if e.phase != phaseInitial {
+		return &tcpip.ErrAlreadyBound{}
+	}
+	e.info.BindAddr = addr.Addr
+	addr, net, err := e.canonical(addr, true)
+	if err != nil {
+		return err
+	}
+	b := &e.bound
+	b.nets = netOf(net)
+	if net == header.IPv6ProtocolNumber && addr.Addr.Len() == 0 && !e.ops.GetV6Only() && e.proto.stack.CheckNetworkProtocol(header.IPv4ProtocolNumber) {
+		b.nets |= netV4
+	}
+	if b.anyAddr = addr.Addr.Len() == 0; !b.anyAddr {
+		if b.nic = e.proto.stack.CheckLocalAddress(addr.NIC, net, addr.Addr); b.nic == 0 {
+			return &tcpip.ErrBadLocalAddress{}
+		}
+		e.info.ID.LocalAddress = addr.Addr
+	}
+	b.reservedNets, b.held, b.device = b.nets, b.flags, tcpip.NICID(e.ops.GetBindToDevice())
+	e.info.ID.LocalPort = addr.Port
+	port, err := e.proto.stack.ReservePort(e.proto.stack.SecureRNG(), e.reservation(), func(port uint16) (bool, tcpip.Error) {
+		// A listener on the same port may be bound to it under flags that rule this socket out.
+		id := stack.TransportEndpointID{LocalPort: port, LocalAddress: e.info.ID.LocalAddress}
+		return e.proto.stack.CheckRegisterTransportEndpoint(b.nets.numbers(), ProtocolNumber, id, b.held, b.device) == nil, nil
+	})
+	if err != nil {
+		e.info.ID.LocalPort, e.info.ID.LocalAddress = 0, tcpip.Address{}
+		e.proto.tcpStats.FailedPortReservations.Increment()
+		return err
+	}
+	e.info.ID.LocalPort = port
+	b.reserved = true
+	e.phase = phaseBound
+	return nil
+}
+
+// GetLocalAddress implements tcpip.Endpoint.GetLocalAddress.
+func (e *Endpoint) GetLocalAddress() (tcpip.FullAddress, tcpip.Error) {
+	e.lock()
+	defer e.leave()
+	return tcpip.FullAddress{Addr: e.info.ID.LocalAddress, Port: e.info.ID.LocalPort, NIC: e.bound.nic}, nil
+}
+
+// GetRemoteAddress implements tcpip.Endpoint.GetRemoteAddress. It returns ErrNotConnected unless there is a peer.
+func (e *Endpoint) GetRemoteAddress() (tcpip.FullAddress, tcpip.Error) {
+	e.lock()
+	defer e.leave()
+	if !connected(e.stateLocked()) {
+		return tcpip.FullAddress{}, &tcpip.ErrNotConnected{}
+	}
+	return e.remoteAddress(), nil
+}
+
+func (e *Endpoint) remoteAddress() tcpip.FullAddress {
+	return tcpip.FullAddress{Addr: e.info.ID.RemoteAddress, Port: e.info.ID.RemotePort, NIC: e.bound.nic}
+}

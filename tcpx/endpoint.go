@@ -1,0 +1,423 @@
+package tcpx
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/waiter"
+
+	"github.com/plumbline/plumbline/tcpx/internal/tcb"
+)
+
+// Endpoint is one TCP socket: a tcpip.Endpoint with more to ask and to set than that interface has room for. It is made by Stack.NewEndpoint, by
+// Endpoint.Accept or by a forwarder; its methods are safe for concurrent use.
+type Endpoint struct {
+	proto       *protocol
+	waiterQueue *waiter.Queue
+
+	// public is what can be read without the lock: the state and readiness of publish.
+	public  atomic.Uint32
+	backlog backlog
+	// stats counts for this endpoint; it is made when it is first needed (see statistics).
+	stats atomic.Pointer[tcp.Stats]
+	ops   tcpip.SocketOptions
+
+	// mu guards all that follows; see lock.go for the rules.
+	mu   sync.Mutex
+	info stack.TransportEndpointInfo
+	tcb  tcb.TCB
+	// lst is what makes the endpoint a listener. It is set before the state LISTEN is published and then stays.
+	lst *listener
+	// parent is the listener of a connection in SYN-RECEIVED, nil for all others.
+	parent *Endpoint
+	// link makes the endpoint an element of an endpointList; it is guarded by that list's lock.
+	link  links
+	route *stack.Route
+	timer tcpip.Timer
+	// armed is when the timer will fire, 0 if it is not set.
+	armed tcb.Time
+	// timeWaitAt is when TIME-WAIT was entered.
+	timeWaitAt tcb.Time
+	owner      tcpip.PacketOwner
+	lastError  tcpip.Error
+	congestion string
+	extra      *extraOptions
+	// segsIn and segsOut count segments until stats exists.
+	segsIn, segsOut uint64
+	// mss is the last value of TCP_MAXSEG, 0 if unset.
+	userMSS uint16
+	txHash  uint32
+	events  tcb.Event
+
+	bound    binding
+	phase    phase
+	tos      uint8
+	ipv4TTL  uint8
+	hopLimit int16
+	pmtud    tcpip.PMTUDStrategy
+	gso      gsoKind
+	gauges   gauges
+
+	closed          bool // the user called Close
+	orphan          bool
+	inTimeWait      bool
+	errorTaken      bool // the hard error was reported
+	connectNotified bool
+	quickAck        bool // TCP_QUICKACK as last seen
+	shutRead        bool
+	shutWrite       bool
+}
+
+var (
+	_ tcpip.Endpoint             = (*Endpoint)(nil)
+	_ stack.TransportEndpoint    = (*Endpoint)(nil)
+	_ tcpip.SocketOptionsHandler = (*Endpoint)(nil)
+)
+
+// phase is what an endpoint is for the stack; in phaseOpen the core knows the state of the connection.
+type phase uint8
+
+const (
+	phaseInitial phase = iota
+	phaseBound
+	phaseListen
+	phaseOpen
+	phaseClosed
+)
+
+// extraOptions are the options that few sockets set.
+type extraOptions struct {
+	// config replaces the protocol's in this socket.
+	config *tcb.Config
+	// timeWaitReuse is TCPTimeWaitReuseOption, if set.
+	timeWaitReuse *tcpip.TCPTimeWaitReuseOption
+}
+
+func (p *protocol) newEndpoint(netProto tcpip.NetworkProtocolNumber, q *waiter.Queue) *Endpoint {
+	e := &Endpoint{
+		proto:       p,
+		waiterQueue: q,
+		info:        stack.TransportEndpointInfo{NetProto: netProto, TransProto: ProtocolNumber},
+		ipv4TTL:     tcpip.UseDefaultIPv4TTL,
+		hopLimit:    tcpip.UseDefaultIPv6HopLimit,
+		txHash:      p.stack.InsecureRNG().Uint32(),
+		quickAck:    true,
+	}
+	p.mu.RLock()
+	o := p.opts
+	p.mu.RUnlock()
+	e.congestion = o.congestion
+	e.ops.InitHandler(e, p.stack, sendBufferLimits, receiveBufferLimits)
+	e.ops.SetMulticastLoop(true)
+	e.ops.SetQuickAck(true)
+	e.ops.SetSendBufferSize(int64(o.sndBuf.Default), false)
+	e.ops.SetReceiveBufferSize(int64(o.rcvBuf.Default), false)
+	e.tcb.Init(p.config(), (*owner)(e), tcb.Settings{
+		NoDelay:      true,
+		KeepIdle:     defaultKeepIdle,
+		KeepIntvl:    defaultKeepIntvl,
+		KeepCount:    defaultKeepCount,
+		Linger2:      o.linger2,
+		SynRetries:   int(o.synRetries),
+		RcvLowat:     1,
+		RcvBuf:       o.rcvBuf.Default,
+		SndBuf:       o.sndBuf.Default,
+		RcvBufLocked: !o.moderate,
+		OOBInline:    true,
+	})
+	if o.nagle {
+		e.ops.SetDelayOption(true)
+	}
+	e.publish()
+	return e
+}
+
+func sendBufferLimits(s tcpip.StackHandler) tcpip.SendBufferSizeOption {
+	return tcpip.SendBufferSizeOption(s.(*stack.Stack).TCPSendBufferLimits())
+}
+
+func receiveBufferLimits(s tcpip.StackHandler) tcpip.ReceiveBufferSizeOption {
+	var r tcpip.TCPReceiveBufferSizeRangeOption
+	if err := s.TransportProtocolOption(ProtocolNumber, &r); err != nil {
+		return tcpip.ReceiveBufferSizeOption{Min: minBuffer, Default: defaultBuffer, Max: maxBuffer}
+	}
+	return tcpip.ReceiveBufferSizeOption(r)
+}
+
+// settle ends a locked section: it acts on the core's events, publishes the state and arms the timer. The caller holds e.mu and passes the result to
+// wake.notify once it has let go.
+func (e *Endpoint) settle() (w wake) {
+	ev := e.events | e.tcb.TakeEvents()
+	e.events = 0
+	if ev&(tcb.EventClosed|tcb.EventTimeWaitSYN) != 0 {
+		e.cleanup()
+	}
+	if ev&tcb.EventEstablished != 0 {
+		w.parent = e.established()
+	}
+	w.events = eventMask(ev)
+	if e.phase == phaseOpen {
+		if e.tcb.State() == tcb.StateTimeWait && !e.inTimeWait {
+			e.unorphanLocked()
+			w.trim = e.enterTimeWait()
+		}
+		e.publishBuffers()
+		e.arm()
+	}
+	if e.publish()&publicWritable != 0 {
+		w.events |= waiter.WritableEvents
+	}
+	return w
+}
+
+// eventMask translates the core's events into those of poll(2), as stock's endpoint reports them.
+func eventMask(ev tcb.Event) (m waiter.EventMask) {
+	if ev&tcb.EventReadable != 0 {
+		m |= waiter.ReadableEvents
+	}
+	if ev&(tcb.EventWritable|tcb.EventEstablished) != 0 {
+		m |= waiter.WritableEvents
+	}
+	if ev&tcb.EventReadHangup != 0 {
+		m |= waiter.EventRdHUp | waiter.ReadableEvents
+	}
+	if ev&tcb.EventHangup != 0 {
+		m |= waiter.EventHUp
+	}
+	if ev&tcb.EventError != 0 {
+		m |= waiter.EventErr
+	}
+	if ev&tcb.EventUrgent != 0 {
+		m |= waiter.EventPri
+	}
+	if ev&tcb.EventClosed != 0 {
+		m |= waiter.EventHUp | waiter.ReadableEvents | waiter.WritableEvents
+	}
+	return m
+}
+
+// established completes a handshake. It returns the listener to notify, if there is one. The caller holds e.mu.
+func (e *Endpoint) established() (parent *Endpoint) {
+	e.tcb.SoftError() // What ICMP said about the attempt is moot.
+	if e.route != nil {
+		e.route.ConfirmReachable()
+	}
+	if parent = e.parent; parent == nil {
+		return nil
+	}
+	e.parent = nil
+	e.connectNotified = true
+	e.proto.tcpStats.PassiveConnectionOpenings.Increment()
+	if !parent.lst.complete(e) {
+		// The listener was closed meanwhile: nobody will ever accept.
+		e.tcb.Abort(e.proto.now(), tcb.ReasonAborted)
+		e.collect()
+		return nil
+	}
+	return parent
+}
+
+// cleanup lets go of everything that the stack knows of a connection that is CLOSED. What was received can still be read. The caller holds e.mu.
+func (e *Endpoint) cleanup() {
+	if e.phase == phaseClosed {
+		return
+	}
+	e.phase = phaseClosed
+	e.disarm()
+	if e.parent != nil || e.closed {
+		e.tcb.Release(e.proto.now()) // What is unread is for nobody.
+	}
+	if e.parent != nil {
+		e.parent.lst.forget(e)
+		e.parent = nil
+	}
+	e.leaveTimeWait()
+	e.unorphanLocked()
+	e.unregister()
+	e.releasePort()
+	if e.route != nil {
+		e.route.Release()
+		e.route = nil
+	}
+	if e.closed {
+		tcpip.DeleteDanglingEndpoint(e)
+	}
+}
+
+// Bits of Endpoint.public above the state.
+const (
+	publicState    = 0xff
+	publicReadable = 1 << (8 + iota)
+	publicWritable
+	publicReadHangup
+	publicUrgent
+)
+
+// publish makes the state and the readiness visible to those who hold no lock, and returns which bits came up. The caller holds e.mu.
+func (e *Endpoint) publish() (risen uint32) {
+	old := e.public.Load()
+	state := e.stateLocked()
+	v := uint32(state)
+	if e.phase == phaseOpen && connected(state) {
+		n := e.tcb.ReadSize()
+		if (n > 0 && n >= e.tcb.RcvLowat) || e.tcb.ReadEOF() {
+			v |= publicReadable
+		}
+		if e.shutWrite || e.worthWriting(old&publicWritable != 0) {
+			v |= publicWritable
+		}
+		if (e.shutRead || finReceived(state)) && !e.shutWrite {
+			v |= publicReadHangup
+		}
+		if _, pending := e.tcb.UrgentMark(); pending {
+			v |= publicUrgent
+		}
+	}
+	if old != v {
+		e.public.Store(v)
+		e.gauges.update(&e.proto.tcpStats, state)
+	}
+	return v &^ old
+}
+
+// worthWriting tells whether a writer should be told of the room in the send buffer: of any as long as there was some, of a third after it had run out, so that
+// writers are not woken for every ACK. The caller holds e.mu.
+func (e *Endpoint) worthWriting(before bool) bool {
+	room := e.tcb.WriteSpace()
+	if before || e.tcb.NotSentLowat > 0 {
+		return room > 0
+	}
+	return room > 0 && room >= e.tcb.SndBuf/3
+}
+
+// stateLocked returns gVisor's number for the state. The caller holds e.mu.
+func (e *Endpoint) stateLocked() tcp.EndpointState {
+	switch e.phase {
+	case phaseInitial:
+		return tcp.StateInitial
+	case phaseBound:
+		return tcp.StateBound
+	case phaseListen:
+		return tcp.StateListen
+	}
+	if s := e.tcb.State(); s != tcb.StateClosed {
+		return tcp.EndpointState(s)
+	}
+	if e.tcb.Err() != tcb.ReasonNone {
+		return tcp.StateError
+	}
+	return tcp.StateClose
+}
+
+// connected tells whether a state has a peer.
+func connected(s tcp.EndpointState) bool {
+	switch s {
+	case tcp.StateEstablished, tcp.StateFinWait1, tcp.StateFinWait2, tcp.StateTimeWait, tcp.StateCloseWait, tcp.StateLastAck, tcp.StateClosing:
+		return true
+	}
+	return false
+}
+
+// finReceived tells whether the peer has closed its direction in a state.
+func finReceived(s tcp.EndpointState) bool {
+	switch s {
+	case tcp.StateCloseWait, tcp.StateLastAck, tcp.StateClosing, tcp.StateTimeWait:
+		return true
+	}
+	return false
+}
+
+// connecting tells whether a state is one of the handshake.
+func connecting(s tcp.EndpointState) bool {
+	return s == tcp.StateSynSent || s == tcp.StateSynRecv || s == tcp.StateConnecting
+}
+
+// gauges is what an endpoint contributes to the stack's numbers of connections.
+type gauges uint8
+
+const (
+	countedConnected gauges = 1 << iota
+	countedEstablished
+)
+
+func (g *gauges) update(stats *tcpip.TCPStats, s tcp.EndpointState) {
+	var now gauges
+	if connected(s) {
+		now |= countedConnected
+	}
+	if s == tcp.StateEstablished {
+		now |= countedEstablished
+	}
+	change := func(c *tcpip.StatCounter, bit gauges) {
+		switch {
+		case now&bit != 0 && *g&bit == 0:
+			c.Increment()
+		case now&bit == 0 && *g&bit != 0:
+			c.Decrement()
+		}
+	}
+	change(stats.CurrentConnected, countedConnected)
+	change(stats.CurrentEstablished, countedEstablished)
+	if *g&countedConnected != 0 && now&countedConnected == 0 {
+		stats.EstablishedClosed.Increment()
+	}
+	*g = now
+}
+
+// State implements tcpip.Endpoint.State. The numbers are those of gVisor's tcp.EndpointState.
+func (e *Endpoint) State() uint32 { return e.public.Load() & publicState }
+
+// Readiness implements tcpip.Endpoint.Readiness. It takes no lock, since poll(2)'s implementations call it under locks that notifications take.
+func (e *Endpoint) Readiness(mask waiter.EventMask) waiter.EventMask {
+	v := e.public.Load()
+	switch s := tcp.EndpointState(v & publicState); s {
+	case tcp.StateInitial, tcp.StateBound:
+		return waiter.EventHUp
+	case tcp.StateClose, tcp.StateError, tcp.StateTimeWait:
+		return mask // Ready for anything: nothing would block.
+	case tcp.StateListen:
+		if e.lst.waiting.Load() > 0 {
+			return mask & waiter.ReadableEvents
+		}
+		return 0
+	}
+	var r waiter.EventMask
+	if v&publicReadable != 0 {
+		r |= waiter.ReadableEvents
+	}
+	if v&publicWritable != 0 {
+		r |= waiter.WritableEvents
+	}
+	if v&publicUrgent != 0 {
+		r |= waiter.EventPri
+	}
+	r &= mask
+	if v&publicReadHangup != 0 {
+		r |= waiter.EventRdHUp
+	}
+	return r
+}
+
+// Wait implements stack.TransportEndpoint.Wait. There is no goroutine to wait for.
+func (*Endpoint) Wait() {}
+
+// Info implements tcpip.Endpoint.Info; the result is a *stack.TransportEndpointInfo.
+func (e *Endpoint) Info() tcpip.EndpointInfo {
+	e.lock()
+	defer e.leave()
+	info := e.info
+	return &info
+}
+
+// SetOwner implements tcpip.Endpoint.SetOwner.
+func (e *Endpoint) SetOwner(o tcpip.PacketOwner) {
+	e.lock()
+	defer e.leave()
+	e.owner = o
+}
+
+// SocketOptions implements tcpip.Endpoint.SocketOptions.
+func (e *Endpoint) SocketOptions() *tcpip.SocketOptions { return &e.ops }
