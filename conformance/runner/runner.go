@@ -3,7 +3,6 @@ package runner
 import (
 	"fmt"
 	"hash/fnv"
-	"io/fs"
 	"runtime/debug"
 	"time"
 
@@ -75,10 +74,11 @@ type Options struct {
 	// Seed determines all that is random. Every script gets a seed of its
 	// own that is derived from it.
 	Seed uint64
-	// Files holds the files that shell commands of the script name, as in
-	// `../common/defaults.sh`, at paths relative to its root; script names
-	// are such paths too. If it is nil such commands are unsupported.
-	Files fs.FS
+	// ReadFile returns the content of a file that a shell command of a
+	// script names, as in `../common/defaults.sh`. The name is relative to
+	// what the names of scripts are relative to; it may begin with "..". If
+	// ReadFile is nil such commands are unsupported.
+	ReadFile func(name string) ([]byte, error)
 	// IgnoreLeftovers does not check for packets that are left over at the
 	// end of a script, as packetdrill does not.
 	IgnoreLeftovers bool

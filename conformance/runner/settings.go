@@ -15,9 +15,11 @@ import (
 type settings struct {
 	tolerance        time.Duration
 	tolerancePercent float64
-	mtu              int
-	bindPort         uint16
-	connectPort      uint16
+	// mtu is that of the interface, or 0 for the default, which gives both
+	// versions of IP the same segment size so that one script serves both.
+	mtu         int
+	bindPort    uint16
+	connectPort uint16
 	// tsTick is the length of a tick of the timestamp clock, at level
 	// Strict; 0 does not compare timestamp values.
 	tsTick         time.Duration
@@ -30,7 +32,6 @@ func defaultSettings() settings {
 	return settings{
 		tolerance:        4 * time.Millisecond,
 		tolerancePercent: 12.5,
-		mtu:              1500,
 		bindPort:         8080,
 		connectPort:      8080,
 		tsTick:           time.Millisecond,
@@ -130,13 +131,25 @@ func (r *run) prepare() error {
 	}
 	r.target, err = r.kind.Open(target.Config{
 		Seed:  seedOf(r.opt.Seed, r.script.Name, ip),
-		MTU:   r.mtu,
+		MTU:   r.interfaceMTU(),
 		Addrs: r.addrs,
 	})
 	if err != nil {
 		return err
 	}
 	return r.configure()
+}
+
+// interfaceMTU is the MTU of the interface.
+func (r *run) interfaceMTU() int {
+	switch {
+	case r.mtu != 0:
+		return r.mtu
+	case r.v6:
+		return 1520
+	default:
+		return 1500
+	}
 }
 
 // configure applies the option tags, then the commands before the first

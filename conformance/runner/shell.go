@@ -1,7 +1,6 @@
 package runner
 
 import (
-	"io/fs"
 	"path"
 	"strconv"
 	"strings"
@@ -184,20 +183,15 @@ func (r *run) sysctl(args []string, profile bool) error {
 
 // source performs a file of commands.
 func (r *run) source(name string) error {
-	if r.opt.Files == nil {
-		return target.Unsupportedf("the command %s: no files are at hand", name)
+	if r.opt.ReadFile == nil {
+		return &target.UnsupportedError{What: "the command " + name, Why: "no files are at hand"}
 	}
-	f, err := r.opt.Files.Open(name)
-	if err != nil {
-		return &target.UnsupportedError{What: "the command " + name, Why: "the file is missing"}
-	}
-	defer f.Close()
-	if info, err := f.Stat(); err != nil || info.Size() > maxSource || !info.Mode().IsRegular() {
-		return target.Unsupportedf("the command %s: not a small regular file", name)
-	}
-	text, err := fs.ReadFile(r.opt.Files, name)
-	if err != nil {
+	text, err := r.opt.ReadFile(name)
+	switch {
+	case err != nil:
 		return &target.UnsupportedError{What: "the command " + name, Why: err.Error()}
+	case len(text) > maxSource:
+		return &target.UnsupportedError{What: "the command " + name, Why: "the file is larger than 1 MiB"}
 	}
 	return r.shell(string(text), path.Dir(name), true)
 }

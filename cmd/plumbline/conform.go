@@ -1,0 +1,297 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"gvisor.dev/gvisor/pkg/log"
+
+	"github.com/plumbline/plumbline/conformance/report"
+	"github.com/plumbline/plumbline/conformance/runner"
+	"github.com/plumbline/plumbline/conformance/script"
+	"github.com/plumbline/plumbline/conformance/suite"
+	"github.com/plumbline/plumbline/conformance/target"
+)
+
+// conformFlags are the flags of `plumbline conform`.
+type conformFlags struct {
+	targets      []string
+	run          string
+	level        string
+	corpus       string
+	json, junit  string
+	seed         uint64
+	verbose      bool
+	requirements bool
+	parallel     int
+}
+
+// newConformCommand builds `plumbline conform`.
+func newConformCommand() *cobra.Command {
+	var f conformFlags
+	cmd := &cobra.Command{
+		Use:   "conform [flags] [PATH...]",
+		Short: "Judge a TCP by packet scripts",
+		Long: `Conform runs packet scripts against one or more TCPs, in memory and in virtual
+time, and prints what failed, a table of sections by target, and totals.
+
+Without a PATH it runs the suite that is built in. A PATH is a script or a
+directory with scripts, in the language of packetdrill. --corpus runs a checkout
+of scripts that were written for packetdrill on Linux.
+
+The exit status is 1 if a script failed that was not expected to, or passed
+although it was expected to fail.`,
+		Example: `  # The built-in suite, on every target.
+  plumbline conform
+
+  # What became of each requirement of RFC 9293.
+  plumbline conform --requirements
+
+  # Scripts about the handshake, on one target, with every packet.
+  plumbline conform --target gvisor --run '^open/' --verbose
+
+  # The scripts that prove one requirement.
+  plumbline conform --run '^MUST-14$'
+
+  # Reports for continuous integration.
+  plumbline conform --junit conform.xml --json conform.json
+
+  # Google's public scripts.
+  git clone https://github.com/google/packetdrill
+  plumbline conform --corpus packetdrill/gtests/net/tcp`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return f.conform(cmd.Context(), cmd.OutOrStdout(), args)
+		},
+	}
+	fl := cmd.Flags()
+	fl.StringSliceVar(&f.targets, "target", nil, "targets to run on: "+strings.Join(target.Names(), ", ")+" (default all)")
+	fl.StringVar(&f.run, "run", "", "run only what matches this regular expression: the name of a run, as in open/active.pkt/ipv4/gvisor, or a requirement of its script")
+	fl.StringVar(&f.level, "level", "", "compare packets at this level, rfc or strict (default what the script asks for)")
+	fl.StringVar(&f.corpus, "corpus", "", "run the packetdrill scripts below this directory instead of the suite")
+	fl.StringVar(&f.json, "json", "", "write a report in JSON to this file")
+	fl.StringVar(&f.junit, "junit", "", "write a report in JUnit XML to this file")
+	fl.Uint64Var(&f.seed, "seed", 1, "seed of all that is random; the same seed gives the same packets")
+	fl.BoolVarP(&f.verbose, "verbose", "v", false, "print every run, and every packet of those that failed")
+	fl.BoolVar(&f.requirements, "requirements", false, "print what became of each requirement of RFC 9293")
+	fl.IntVar(&f.parallel, "parallel", 0, "how many scripts to run at a time (default the number of CPUs)")
+	return cmd
+}
+
+// conform runs the command.
+func (f *conformFlags) conform(ctx context.Context, out io.Writer, args []string) error {
+	s, err := f.suite(args)
+	if err != nil {
+		return err
+	}
+	files, err := f.createReports()
+	if err != nil {
+		return err
+	}
+	defer files.close()
+	// gVisor logs what hostile packets make it do, which scripts send on
+	// purpose.
+	log.SetLevel(log.Warning)
+	log.SetTarget(log.GoogleEmitter{Writer: &log.Writer{Next: io.Discard}})
+
+	results, err := s.Run(ctx)
+	if err != nil {
+		return err
+	}
+	if len(results) == 0 {
+		return usageErrorf("conform: nothing matches --run %q", f.run)
+	}
+	if err := report.Text(out, results, report.TextOptions{Verbose: f.verbose, Requirements: f.requirements}); err != nil {
+		return err
+	}
+	if err := files.write(results, f.seed); err != nil {
+		return err
+	}
+	if !report.CountOf(results).OK() {
+		return &checkFailed{}
+	}
+	return nil
+}
+
+// suite puts together what to run.
+func (f *conformFlags) suite(args []string) (*runner.Suite, error) {
+	s := &runner.Suite{Parallel: f.parallel, Options: runner.Options{Seed: f.seed}}
+	var err error
+	if s.Targets, err = selectTargets(f.targets); err != nil {
+		return nil, err
+	}
+	if f.level != "" {
+		if s.Options.Level, err = runner.ParseLevel(f.level); err != nil {
+			return nil, usageErrorf("conform: --level: %v", err)
+		}
+	}
+	if f.run != "" {
+		if s.Match, err = regexp.Compile(f.run); err != nil {
+			return nil, usageErrorf("conform: --run: %v", err)
+		}
+	}
+	if f.parallel < 0 {
+		return nil, usageErrorf("conform: --parallel %d is negative", f.parallel)
+	}
+	switch {
+	case f.corpus != "" && len(args) > 0:
+		return nil, usageErrorf("conform: give --corpus or paths, not both")
+	case f.corpus != "":
+		return s, f.loadCorpus(s)
+	case len(args) > 0:
+		return s, loadPaths(s, args)
+	}
+	if s.Scripts, err = suite.Load(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// selectTargets returns the kinds of target of these names, or all.
+func selectTargets(names []string) ([]target.Kind, error) {
+	if len(names) == 0 {
+		return target.Kinds(), nil
+	}
+	var kinds []target.Kind
+	for _, name := range names {
+		i := slices.IndexFunc(target.Kinds(), func(k target.Kind) bool { return k.Name == name })
+		if i < 0 {
+			return nil, usageErrorf("conform: no target %q; there are %s", name, strings.Join(target.Names(), ", "))
+		}
+		if !slices.ContainsFunc(kinds, func(k target.Kind) bool { return k.Name == name }) {
+			kinds = append(kinds, target.Kinds()[i])
+		}
+	}
+	return kinds, nil
+}
+
+// loadCorpus reads a directory of scripts for packetdrill.
+func (f *conformFlags) loadCorpus(s *runner.Suite) error {
+	info, err := os.Stat(f.corpus)
+	if err != nil {
+		return usageErrorf("conform: --corpus: %w", err)
+	}
+	if !info.IsDir() {
+		return usageErrorf("conform: --corpus %s is not a directory", f.corpus)
+	}
+	s.Scripts, s.Broken, err = runner.LoadCorpus(os.DirFS(f.corpus))
+	if err != nil {
+		return usageErrorf("conform: --corpus: %w", err)
+	}
+	if len(s.Scripts)+len(s.Broken) == 0 {
+		return usageErrorf("conform: --corpus %s has no scripts (*.pkt)", f.corpus)
+	}
+	s.Options.IgnoreLeftovers = true
+	s.Options.ReadFile = readBelow(f.corpus)
+	return nil
+}
+
+// maxRead is the longest file that a script may name, in bytes.
+const maxRead = 1 << 20
+
+// readBelow returns a function that reads files whose names are relative to
+// dir. It reads regular files only, so that a script cannot make it hang.
+func readBelow(dir string) func(string) ([]byte, error) {
+	return func(name string) ([]byte, error) {
+		p := filepath.FromSlash(name)
+		if !filepath.IsAbs(p) {
+			p = filepath.Join(dir, p)
+		}
+		info, err := os.Stat(p)
+		if err != nil {
+			return nil, err
+		}
+		if !info.Mode().IsRegular() || info.Size() > maxRead {
+			return nil, fmt.Errorf("%s is not a regular file of at most 1 MiB", p)
+		}
+		return os.ReadFile(p)
+	}
+}
+
+// loadPaths reads the scripts that the arguments name.
+func loadPaths(s *runner.Suite, paths []string) error {
+	s.Options.ReadFile = readBelow(".")
+	for _, p := range paths {
+		found := 0
+		err := filepath.WalkDir(p, func(name string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() || name != p && filepath.Ext(name) != ".pkt" {
+				return err
+			}
+			src, err := os.ReadFile(name)
+			if err != nil {
+				return err
+			}
+			sc, err := script.Parse(filepath.ToSlash(name), src)
+			if err != nil {
+				return err
+			}
+			s.Scripts = append(s.Scripts, sc)
+			found++
+			return nil
+		})
+		if err != nil {
+			return usageErrorf("conform: %w", err)
+		}
+		if found == 0 {
+			return usageErrorf("conform: %s has no scripts (*.pkt)", p)
+		}
+	}
+	return nil
+}
+
+// reportFiles are the files of the reports that were asked for, or nil.
+type reportFiles struct {
+	json, junit *os.File
+}
+
+// createReports opens the files before anything runs, so that a wrong name is
+// noticed at once.
+func (f *conformFlags) createReports() (*reportFiles, error) {
+	files := &reportFiles{}
+	for _, r := range []struct {
+		flag, name string
+		file       **os.File
+	}{{"json", f.json, &files.json}, {"junit", f.junit, &files.junit}} {
+		if r.name == "" {
+			continue
+		}
+		file, err := os.Create(r.name)
+		if err != nil {
+			files.close()
+			return nil, usageErrorf("conform: --%s: %w", r.flag, err)
+		}
+		*r.file = file
+	}
+	return files, nil
+}
+
+// write writes the reports.
+func (r *reportFiles) write(results []*runner.Result, seed uint64) error {
+	var errs []error
+	if r.json != nil {
+		errs = append(errs, report.JSON(r.json, results, seed), r.json.Close())
+		r.json = nil
+	}
+	if r.junit != nil {
+		errs = append(errs, report.JUnit(r.junit, results), r.junit.Close())
+		r.junit = nil
+	}
+	return errors.Join(errs...)
+}
+
+// close closes what was not written.
+func (r *reportFiles) close() {
+	for _, f := range []*os.File{r.json, r.junit} {
+		if f != nil {
+			f.Close()
+		}
+	}
+}

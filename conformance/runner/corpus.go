@@ -1,0 +1,67 @@
+package runner
+
+import (
+	"io/fs"
+	"path"
+	"strings"
+
+	"github.com/plumbline/plumbline/conformance/script"
+)
+
+// corpusDefines are the symbols that packetdrill's own tool for running its
+// scripts defines on the command line, by version of IP.
+var corpusDefines = map[IPVersion]map[string]string{
+	4: {"CODE": "host_unreachable", "CMSG_LEVEL_IP": "SOL_IP", "CMSG_TYPE_RECVERR": "IP_RECVERR", "TFO_COOKIE": "3021b9d889017eeb"},
+	6: {"CODE": "address_unreachable", "CMSG_LEVEL_IP": "SOL_IPV6", "CMSG_TYPE_RECVERR": "IPV6_RECVERR", "TFO_COOKIE": "c1d1e9742a47a9bc"},
+}
+
+// LoadCorpus reads the scripts below the root of fsys that were written for
+// packetdrill on Linux. Each is parsed once for either version of IP, since
+// symbols differ, and gets the profile "linux". A file that cannot be parsed is
+// among the broken ones. The error is one of reading.
+func LoadCorpus(fsys fs.FS) (scripts []*script.Script, broken []Broken, err error) {
+	err = fs.WalkDir(fsys, ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && strings.HasPrefix(path.Base(name), ".") && name != "." {
+			return fs.SkipDir
+		}
+		if d.IsDir() || path.Ext(name) != ".pkt" {
+			return nil
+		}
+		src, err := fs.ReadFile(fsys, name)
+		if err != nil {
+			return err
+		}
+		parsed, err := parseForLinux(name, src)
+		if err != nil {
+			broken = append(broken, Broken{Name: name, Err: err})
+			return nil
+		}
+		scripts = append(scripts, parsed...)
+		return nil
+	})
+	return scripts, broken, err
+}
+
+// parseForLinux parses a script for both versions of IP.
+func parseForLinux(name string, src []byte) ([]*script.Script, error) {
+	var out []*script.Script
+	for _, ip := range []IPVersion{4, 6} {
+		s, err := script.ParseWith(name, src, corpusDefines[ip])
+		if err != nil {
+			return nil, err
+		}
+		set := script.IPv4
+		if ip == 6 {
+			set = script.IPv6
+		}
+		if s.Tags.IP &= set; s.Tags.IP == 0 {
+			continue
+		}
+		s.Tags.Profile = script.ProfileLinux
+		out = append(out, s)
+	}
+	return out, nil
+}
