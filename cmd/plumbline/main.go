@@ -131,6 +131,8 @@ Exit status: 0 all well, 1 a check failed or the command could not finish,
 		SilenceErrors: true,
 	}
 	root.AddCommand(
+		newConformCommand(),
+		newProxyCommand(),
 		newVersionCommand(),
 	)
 	return root

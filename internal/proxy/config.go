@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -42,7 +41,7 @@ func transport(name string) (stack.TransportProtocolFactory, error) {
 			return t.new, nil
 		}
 	}
-	return nil, fmt.Errorf("unknown TCP stack %q, have %s", name, strings.Join(Transports(), ", "))
+	return nil, invalid("unknown TCP stack %q, have %s", name, strings.Join(Transports(), ", "))
 }
 
 // A ListenRule accepts in the netstack and dials on the host.
@@ -111,46 +110,59 @@ type HostListener interface {
 	Close() error
 }
 
-// check says what is wrong with c in one line.
+// ConfigError says in one line what is wrong with a Config.
+type ConfigError struct {
+	Reason string
+}
+
+// Error implements error.
+func (e *ConfigError) Error() string { return e.Reason }
+
+// invalid makes a ConfigError.
+func invalid(format string, args ...any) error {
+	return &ConfigError{Reason: fmt.Sprintf(format, args...)}
+}
+
+// check returns a *ConfigError if c cannot work.
 func (c *Config) check() error {
 	if len(c.Addresses) == 0 {
-		return errors.New("the netstack has no address")
+		return invalid("the netstack has no address")
 	}
 	if len(c.Listen)+len(c.Dial) == 0 {
-		return errors.New("there is nothing to do: neither a listen nor a dial rule")
+		return invalid("there is nothing to do: neither a listen nor a dial rule")
 	}
 	for _, p := range c.Addresses {
 		if a := p.Addr(); !a.IsValid() || a.IsUnspecified() || a.IsMulticast() || a.Is4In6() || a.Zone() != "" {
-			return fmt.Errorf("%s is not an address that the netstack can have", p)
+			return invalid("%s is not an address that the netstack can have", p)
 		}
 	}
 	for i, gw := range c.Gateways {
 		if slices.ContainsFunc(c.Gateways[:i], func(other netip.Addr) bool { return other.Is4() == gw.Is4() }) {
-			return fmt.Errorf("%s is a second gateway of its IP version", gw)
+			return invalid("%s is a second gateway of its IP version", gw)
 		}
 		onLink := gw.Is6() && gw.IsLinkLocalUnicast()
 		for _, p := range c.Addresses {
 			onLink = onLink || p.Contains(gw) && p.Addr() != gw
 		}
 		if !onLink {
-			return fmt.Errorf("the gateway %s is in no subnet of the link", gw)
+			return invalid("the gateway %s is in no subnet of the link", gw)
 		}
 	}
 	for _, r := range c.Listen {
 		a := r.Listen.Addr()
 		if a.IsValid() && !slices.ContainsFunc(c.Addresses, func(p netip.Prefix) bool { return p.Addr() == a }) {
-			return fmt.Errorf("cannot listen on %s, which is no address of the netstack", r.Listen)
+			return invalid("cannot listen on %s, which is no address of the netstack", r.Listen)
 		}
 		if _, _, err := net.SplitHostPort(r.To); err != nil {
-			return fmt.Errorf("the target %q is not host:port", r.To)
+			return invalid("the target %q is not host:port", r.To)
 		}
 	}
 	for _, r := range c.Dial {
 		if !r.To.IsValid() || r.To.Port() == 0 {
-			return fmt.Errorf("cannot dial %s", r.To)
+			return invalid("cannot dial %s", r.To)
 		}
 		if !slices.ContainsFunc(c.Addresses, func(p netip.Prefix) bool { return p.Addr().Is4() == r.To.Addr().Is4() }) {
-			return fmt.Errorf("cannot dial %s: the netstack has no address of its IP version", r.To)
+			return invalid("cannot dial %s: the netstack has no address of its IP version", r.To)
 		}
 	}
 	return nil

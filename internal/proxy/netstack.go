@@ -66,7 +66,7 @@ func configure(s *stack.Stack, c *Config) error {
 	if c.Congestion != "" {
 		cc := tcpip.CongestionControlOption(c.Congestion)
 		if err := s.SetTransportProtocolOption(tcp.ProtocolNumber, &cc); err != nil {
-			return fmt.Errorf("unknown congestion control %q, have %s", c.Congestion, strings.Join(congestionControls(s), ", "))
+			return invalid("unknown congestion control %q, have %s", c.Congestion, strings.Join(congestionControls(s), ", "))
 		}
 	}
 	if err := s.CreateNIC(nicID, c.Link); err != nil {

@@ -63,8 +63,8 @@ type Stats struct {
 	Stack tcpip.Stats
 }
 
-// New starts a proxy. On an error the link remains the caller's to close; on
-// success it is the proxy's.
+// New starts a proxy. The error is a *ConfigError if c cannot work. The link is
+// the proxy's to close on success and the caller's after an error.
 func New(c Config) (*Proxy, error) {
 	if err := c.check(); err != nil {
 		return nil, err
