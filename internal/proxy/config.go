@@ -14,6 +14,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 
 	"github.com/plumbline/plumbline/internal/relay"
+	"github.com/plumbline/plumbline/tcpx"
 )
 
 // transports are the TCP implementations by name, the default first.
@@ -21,6 +22,7 @@ var transports = []struct {
 	name string
 	new  stack.TransportProtocolFactory
 }{
+	{"tcpx", tcpx.NewProtocol},
 	{"gvisor", tcp.NewProtocol},
 }
 
