@@ -394,7 +394,7 @@ func (a *args) fcntl() prepared {
 func (a *args) ioctl() prepared {
 	queues := map[string]target.Queue{
 		"SIOCINQ": target.RecvQueue, "FIONREAD": target.RecvQueue,
-		"SIOCOUTQ": target.SendQueue, "SIOCOUTQNSD": target.UnsentQueue,
+		"SIOCOUTQ": target.SendQueue, "SIOCOUTQNSD": target.UnsentQueue, "SIOCATMARK": target.AtMark,
 	}
 	q, ok := queues[a.name(1)]
 	if !ok {

@@ -21,14 +21,15 @@ type TCPInfo interface {
 	TCPInfo() map[string]int64
 }
 
-// Urgent is an endpoint with urgent data (RFC 9293 section 3.8.5).
+// Urgent is an endpoint with urgent data (RFC 9293 section 3.8.5), which stays
+// in the stream.
 type Urgent interface {
 	// WriteUrgent sends data of which the last octet is urgent, as send
 	// with MSG_OOB does. It returns how much was taken.
-	WriteUrgent(data []byte) (int64, tcpip.Error)
-	// ReadUrgent returns the urgent octet that is pending, as recv with
-	// MSG_OOB does.
-	ReadUrgent(peek bool) (byte, tcpip.Error)
+	WriteUrgent(tcpip.Payloader) (int64, tcpip.Error)
+	// UrgentMark returns how many octets can be read up to the end of the
+	// urgent data, and whether there is any.
+	UrgentMark() (octets int, pending bool)
 }
 
 // QueueSizes is an endpoint that knows how much of its send queue was never

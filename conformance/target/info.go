@@ -3,6 +3,7 @@ package target
 import (
 	"time"
 
+	"github.com/plumbline/plumbline/tcpx"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 )
@@ -13,8 +14,11 @@ func (n *netstack) Info(fd FD) (Info, error) {
 	if !ok {
 		return nil, Unsupportedf("TCP_INFO of descriptor %d, which is no socket", fd)
 	}
-	if e, ok := s.ep.(TCPInfo); ok {
+	switch e := s.ep.(type) {
+	case TCPInfo:
 		return e.TCPInfo(), nil
+	case *tcpx.Endpoint:
+		return tcpxInfo(e.TCPInfo()), nil
 	}
 	var o tcpip.TCPInfoOption
 	if err := s.ep.GetSockOpt(&o); err != nil {

@@ -1,7 +1,7 @@
 package target
 
 // Kinds returns the kinds of target that come with Plumbline.
-func Kinds() []Kind { return []Kind{GVisor()} }
+func Kinds() []Kind { return []Kind{TCPX(), GVisor()} }
 
 // Names returns the names of Kinds.
 func Names() []string {

@@ -2,6 +2,7 @@ package target
 
 import (
 	"fmt"
+	"maps"
 	"math/rand"
 	randv2 "math/rand/v2"
 	"net/netip"
@@ -53,6 +54,16 @@ type netstack struct {
 	nextFD FD
 	// ops are the calls that block, in the order in which they were made.
 	ops []*op
+	// cfg is what the target was opened with, and configured the settings
+	// since, in order.
+	cfg        Config
+	configured [][2]string
+	// rebuild, if set, returns a protocol made with settings, among them
+	// name, and whether name is one that it can be made with.
+	rebuild func(settings map[string]string, name string) (stack.TransportProtocolFactory, bool)
+	// builtWith are the settings that the protocol was made with.
+	builtWith map[string]string
+
 	// completed counts the calls that have ended, for RunUntil to notice.
 	completed int
 }
@@ -63,10 +74,21 @@ var _ Target = (*netstack)(nil)
 func openNetstack(cfg Config, protocol stack.TransportProtocolFactory) (*netstack, error) {
 	cfg = cfg.withDefaults()
 	n := &netstack{
-		clock:  vclock.New(),
-		fds:    make(map[FD]descriptor),
-		nextFD: 3,
+		clock:     vclock.New(),
+		fds:       make(map[FD]descriptor),
+		nextFD:    3,
+		cfg:       cfg,
+		builtWith: make(map[string]string),
 	}
+	if err := n.build(protocol); err != nil {
+		return nil, err
+	}
+	return n, nil
+}
+
+// build makes the stack with its interface.
+func (n *netstack) build(protocol stack.TransportProtocolFactory) error {
+	cfg := n.cfg
 	n.link = &link{clock: n.clock, mtu: uint32(cfg.MTU)}
 	n.stack = stack.New(stack.Options{
 		NetworkProtocols: []stack.NetworkProtocolFactory{
@@ -80,17 +102,44 @@ func openNetstack(cfg Config, protocol stack.TransportProtocolFactory) (*netstac
 	})
 	n.proto = n.stack.TransportProtocolInstance(header.TCPProtocolNumber)
 	if n.proto == nil {
-		return nil, fmt.Errorf("the protocol does not answer to number %d", header.TCPProtocolNumber)
+		return fmt.Errorf("the protocol does not answer to number %d", header.TCPProtocolNumber)
 	}
 	if err := n.configureInterface(cfg.Addrs); err != nil {
-		return nil, err
+		return err
 	}
 	if err := n.applyDefaults(); err != nil {
-		return nil, err
+		return err
 	}
 	n.Settle()
 	n.link.drain()
-	return n, nil
+	return nil
+}
+
+// reopen makes the stack anew with one more setting for its protocol. It
+// reports false if the setting is none that the protocol can be made with, or
+// if it comes too late, since the stack is in use.
+func (n *netstack) reopen(name, value string) (bool, error) {
+	if n.rebuild == nil || len(n.fds) > 0 || n.clock.Elapsed() > 0 {
+		return false, nil
+	}
+	settings := maps.Clone(n.builtWith)
+	settings[name] = value
+	protocol, ok := n.rebuild(settings, name)
+	if !ok {
+		return false, nil
+	}
+	n.builtWith = settings
+	n.stack.Destroy()
+	n.clock = vclock.New()
+	if err := n.build(protocol); err != nil {
+		return true, err
+	}
+	for _, c := range n.configured {
+		if err := n.set(c[0], c[1]); err != nil {
+			return true, err
+		}
+	}
+	return true, nil
 }
 
 // configureInterface adds the interface with its addresses and routes. The

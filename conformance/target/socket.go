@@ -305,9 +305,6 @@ func (n *netstack) read(s *socket, c Read) (Pending, error) {
 	if c.Max < 0 || c.Max > maxTransfer {
 		return n.immediate(fail(eInval)), nil
 	}
-	if c.Flags&MsgOOB != 0 {
-		return n.readUrgent(s, c)
-	}
 	var data []byte
 	try := func() (Result, bool) {
 		for {
@@ -357,18 +354,6 @@ func readOnce(s *socket, c Read, size int) ([]byte, tcpip.Error) {
 	return buf[:res.Count], nil
 }
 
-func (n *netstack) readUrgent(s *socket, c Read) (Pending, error) {
-	u, ok := s.ep.(Urgent)
-	if !ok {
-		return nil, Unsupportedf("MSG_OOB")
-	}
-	b, err := u.ReadUrgent(c.Flags&MsgPeek != 0)
-	if err != nil {
-		return n.immediate(failed(err)), nil
-	}
-	return n.immediate(Result{Value: 1, Data: []byte{b}}), nil
-}
-
 func (n *netstack) write(s *socket, c Write) (Pending, error) {
 	if bad := c.Flags &^ knownWrite; bad != 0 {
 		return nil, Unsupportedf("send flags %#x", uint32(bad))
@@ -384,7 +369,7 @@ func (n *netstack) write(s *socket, c Write) (Pending, error) {
 		if !ok {
 			return nil, Unsupportedf("MSG_OOB")
 		}
-		put = u.WriteUrgent
+		put = func(data []byte) (int64, tcpip.Error) { return u.WriteUrgent(bytes.NewReader(data)) }
 	}
 	wait := !s.nonblock && c.Flags&MsgDontWait == 0
 	return n.writeAll(s, append([]byte(nil), c.Data...), put, wait), nil
@@ -489,6 +474,16 @@ func (n *netstack) queueSize(s *socket, c QueueSize) (Pending, error) {
 		opt = tcpip.ReceiveQueueSizeOption
 	case SendQueue:
 		opt = tcpip.SendQueueSizeOption
+	case AtMark:
+		u, ok := s.ep.(Urgent)
+		if !ok {
+			return nil, Unsupportedf("ioctl SIOCATMARK")
+		}
+		at := 0
+		if octets, pending := u.UrgentMark(); pending && octets <= 1 {
+			at = 1
+		}
+		return n.immediate(Result{Option: at}), nil
 	default:
 		q, ok := s.ep.(QueueSizes)
 		if !ok {

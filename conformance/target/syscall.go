@@ -106,20 +106,19 @@ type MsgFlags uint32
 
 // The flags of Read and Write.
 const (
-	MsgOOB       MsgFlags = 0x1        // MSG_OOB
-	MsgPeek      MsgFlags = 0x2        // MSG_PEEK
-	MsgTrunc     MsgFlags = 0x20       // MSG_TRUNC
-	MsgDontWait  MsgFlags = 0x40       // MSG_DONTWAIT
-	MsgEOR       MsgFlags = 0x80       // MSG_EOR
-	MsgWaitAll   MsgFlags = 0x100      // MSG_WAITALL
-	MsgErrQueue  MsgFlags = 0x2000     // MSG_ERRQUEUE
-	MsgNoSignal  MsgFlags = 0x4000     // MSG_NOSIGNAL
-	MsgMore      MsgFlags = 0x8000     // MSG_MORE
-	MsgZeroCopy  MsgFlags = 0x4000000  // MSG_ZEROCOPY
-	MsgFastOpen  MsgFlags = 0x20000000 // MSG_FASTOPEN
-	knownRead             = MsgOOB | MsgPeek | MsgTrunc | MsgDontWait | MsgWaitAll | MsgNoSignal
-	knownWrite            = MsgOOB | MsgDontWait | MsgEOR | MsgNoSignal | MsgMore
-	allKnownFlag          = knownRead | knownWrite | MsgErrQueue | MsgZeroCopy | MsgFastOpen
+	MsgOOB      MsgFlags = 0x1        // MSG_OOB
+	MsgPeek     MsgFlags = 0x2        // MSG_PEEK
+	MsgTrunc    MsgFlags = 0x20       // MSG_TRUNC
+	MsgDontWait MsgFlags = 0x40       // MSG_DONTWAIT
+	MsgEOR      MsgFlags = 0x80       // MSG_EOR
+	MsgWaitAll  MsgFlags = 0x100      // MSG_WAITALL
+	MsgErrQueue MsgFlags = 0x2000     // MSG_ERRQUEUE
+	MsgNoSignal MsgFlags = 0x4000     // MSG_NOSIGNAL
+	MsgMore     MsgFlags = 0x8000     // MSG_MORE
+	MsgZeroCopy MsgFlags = 0x4000000  // MSG_ZEROCOPY
+	MsgFastOpen MsgFlags = 0x20000000 // MSG_FASTOPEN
+	knownRead            = MsgPeek | MsgTrunc | MsgDontWait | MsgWaitAll | MsgNoSignal
+	knownWrite           = MsgOOB | MsgDontWait | MsgEOR | MsgNoSignal | MsgMore
 )
 
 // Shutdown closes one or both directions.
@@ -190,6 +189,9 @@ const (
 	SendQueue
 	// UnsentQueue holds what was written and never sent: SIOCOUTQNSD.
 	UnsentQueue
+	// AtMark is no queue: the value is 1 if the next octet to read is the
+	// urgent one, and 0 otherwise: SIOCATMARK.
+	AtMark
 )
 
 // Poll waits for events.
@@ -340,7 +342,7 @@ func (c GetName) String() string {
 
 // String implements fmt.Stringer.
 func (c QueueSize) String() string {
-	return fmt.Sprintf("ioctl(%d, %s)", c.FD, [...]string{"SIOCINQ", "SIOCOUTQ", "SIOCOUTQNSD"}[c.Queue%3])
+	return fmt.Sprintf("ioctl(%d, %s)", c.FD, [...]string{"SIOCINQ", "SIOCOUTQ", "SIOCOUTQNSD", "SIOCATMARK"}[c.Queue%4])
 }
 
 // String implements fmt.Stringer.

@@ -16,6 +16,18 @@ const tcpSysctl = "net.ipv4.tcp_"
 // Configure implements [Target].
 func (n *netstack) Configure(name, value string) error {
 	value = strings.Join(strings.Fields(value), " ")
+	if done, err := n.reopen(name, value); done {
+		return err
+	}
+	if err := n.set(name, value); err != nil {
+		return err
+	}
+	n.configured = append(n.configured, [2]string{name, value})
+	return nil
+}
+
+// set changes a setting of the stack as it is.
+func (n *netstack) set(name, value string) error {
 	unsupported := Unsupportedf("sysctl %s=%s", name, value)
 	short, isTCP := strings.CutPrefix(name, tcpSysctl)
 	if !isTCP {
