@@ -68,6 +68,7 @@ func bulk(b *testing.B, w, r net.Conn) {
 	b.SetBytes(chunk)
 	b.ReportAllocs()
 	b.ResetTimer()
+	defer cpu(b)()
 	go recv(total)
 	send(total)
 	if err := <-done; err != nil {
@@ -88,6 +89,7 @@ func nothing(b *testing.B, mtu uint32, touch bool) {
 	protos[1].ack = newNullSender(b, s[1], 0, false)
 	b.SetBytes(chunk)
 	b.ResetTimer()
+	defer cpu(b)()
 	for n := int64(b.N) * chunk; n > 0; {
 		n -= int64(send.packet(int(min(n, chunk))))
 	}

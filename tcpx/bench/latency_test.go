@@ -14,6 +14,7 @@ func BenchmarkRoundTrip(b *testing.B) {
 			go echo(s)
 			var x [1]byte
 			b.ReportAllocs()
+			defer cpu(b)()
 			for b.Loop() {
 				if _, err := c.Write(x[:]); err != nil {
 					b.Fatal(err)
@@ -55,6 +56,7 @@ func BenchmarkConnect(b *testing.B) {
 				}
 			}()
 			b.ReportAllocs()
+			defer cpu(b)()
 			for b.Loop() {
 				c, err := dial(s, 80)
 				if err != nil {
