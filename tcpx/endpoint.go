@@ -66,6 +66,7 @@ type Endpoint struct {
 	inTimeWait      bool
 	errorTaken      bool // the hard error was reported
 	connectNotified bool
+	wasConnected    bool // the handshake was completed
 	quickAck        bool // TCP_QUICKACK as last seen
 	shutRead        bool
 	shutWrite       bool
@@ -201,6 +202,7 @@ func eventMask(ev tcb.Event) (m waiter.EventMask) {
 
 // established completes a handshake. It returns the listener to notify, if there is one. The caller holds e.mu.
 func (e *Endpoint) established() (parent *Endpoint) {
+	e.wasConnected = true
 	e.tcb.SoftError() // What ICMP said about the attempt is moot.
 	if e.route != nil {
 		e.route.ConfirmReachable()
@@ -226,6 +228,7 @@ func (e *Endpoint) cleanup() {
 		return
 	}
 	e.phase = phaseClosed
+	e.countEnd()
 	e.disarm()
 	if e.parent != nil || e.closed {
 		e.tcb.Release(e.proto.now()) // What is unread is for nobody.

@@ -62,10 +62,20 @@ func (e *Endpoint) count(c tcb.Counter, n uint64) {
 		e.statistics().SendErrors.FastRetransmit.IncrementBy(n)
 	case tcb.CountTimeout:
 		e.statistics().SendErrors.Timeouts.IncrementBy(n)
-	case tcb.CountFailedConnection:
-		e.statistics().FailedConnectionAttempts.IncrementBy(n)
+	}
+}
+
+// countEnd counts how a connection ended (RFC 4022: tcpAttemptFails, tcpEstabResets). The caller holds e.mu.
+func (e *Endpoint) countEnd() {
+	reason := e.tcb.Err()
+	switch last := e.EndpointState(); {
+	case e.wasConnected && (last == tcp.StateEstablished || last == tcp.StateCloseWait) && reason != tcb.ReasonNone:
+		e.proto.tcpStats.EstablishedResets.Increment()
+	case !e.wasConnected && reason != tcb.ReasonNone && reason != tcb.ReasonAborted:
+		e.proto.tcpStats.FailedConnectionAttempts.Increment()
+		e.statistics().FailedConnectionAttempts.Increment()
 		if e.parent != nil {
-			e.parent.statistics().FailedConnectionAttempts.IncrementBy(n)
+			e.parent.statistics().FailedConnectionAttempts.Increment()
 		}
 	}
 }
@@ -134,12 +144,8 @@ func (p *protocol) counters(c tcb.Counter) (a, b *tcpip.StatCounter) {
 		return &own.PMTUAccepted, nil
 	case tcb.CountAckInvalid:
 		return &own.AcksInvalid, nil
-	case tcb.CountEstablishedReset:
-		return st.EstablishedResets, nil
-	case tcb.CountFailedConnection:
-		return st.FailedConnectionAttempts, nil
 	}
-	// RSTs are counted where they are parsed and sent, refusals of the link where they happen.
+	// RSTs are counted where they are parsed and sent, refusals of the link where they happen, and how connections end in countEnd.
 	return nil, nil
 }
 
