@@ -53,6 +53,8 @@ type Config struct {
 	Now Time
 	// SRTT is the smoothed round-trip time known so far, 0 if none.
 	SRTT time.Duration
+	// NoSelectiveAcks tells that the transport detects no more than one loss in a round trip (TCP without SACK).
+	NoSelectiveAcks bool
 	// Rand is the connection's seeded source of randomness. It is nil only in tests of deterministic algorithms.
 	Rand *rand.Rand
 }

@@ -142,7 +142,8 @@ func (x *transport) acknowledge(lost, n int) {
 func (x *transport) onAck() {
 	peak := x.peak
 	x.OnAck(&x.ack)
-	if w := x.cwnd(); w > peak+x.ack.Acked+uint64(x.mss) {
+	// A floor of a few segments may apply, as to BBR's.
+	if w := x.cwnd(); w > max(peak+x.ack.Acked+uint64(x.mss), 4*uint64(x.mss)) {
 		x.fail("an ACK for %d bytes grew cwnd to %d, its peak was %d", x.ack.Acked, w, peak)
 	}
 	x.check("OnAck")
@@ -211,10 +212,10 @@ func (x *transport) idle(d time.Duration) {
 	x.acknowledge(0, len(x.flight))
 	x.exitRecovery()
 	x.now += d
-	before := x.cwnd()
+	peak := x.peak
 	x.OnIdleRestart(x.now, d)
-	if w := x.cwnd(); w > before {
-		x.fail("idleness raised cwnd from %d to %d", before, w)
+	if w := x.cwnd(); w > peak {
+		x.fail("idleness raised cwnd to %d, its peak was %d", w, peak)
 	}
 	x.check("OnIdleRestart")
 }

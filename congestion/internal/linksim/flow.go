@@ -114,6 +114,12 @@ func (f *Flow) Cwnd() uint64 { return f.ctl.Control().Cwnd }
 // InFlight returns the bytes in flight.
 func (f *Flow) InFlight() uint64 { return f.inFlight }
 
+// Written returns the bytes of the application that were sent at least once.
+func (f *Flow) Written() uint64 { return f.written }
+
+// Poke makes the flow look for something to send, after Offered has changed its mind.
+func (f *Flow) Poke() { f.send() }
+
 // MinRTT returns the smallest round-trip time seen, 0 without any.
 func (f *Flow) MinRTT() time.Duration { return f.minRTT }
 
