@@ -85,6 +85,9 @@ func (t *TCB) becomeEstablished(now Time) {
 	}
 	t.setState(next)
 	t.established(now)
+	if t.rtx.Len() > 0 {
+		t.arm(timerRTO, t.rtoAt(now)) // FIN has left already
+	}
 }
 
 // finAcked moves on when our FIN has been acknowledged. It reports whether the segment is to be processed further.
@@ -150,11 +153,13 @@ func (t *TCB) cumulative(now Time, s *Segment, n *ackNews) {
 	t.sndUna = s.Ack
 	echo := t.echoTime(now, s)
 	var oldest Time
+	var again recovery.Flags
 	for {
 		seg, was := t.rtx.PopAcked(s.Ack, t.mss)
 		if seg == nil {
 			break
 		}
+		again |= was & recovery.EverRetrans
 		if was&recovery.EverRetrans == 0 && oldest == 0 && was&recovery.Sacked == 0 {
 			oldest = seg.State.SentTime
 		}
@@ -168,6 +173,9 @@ func (t *TCB) cumulative(now Time, s *Segment, n *ackNews) {
 	}
 	if oldest != 0 {
 		n.rtt = max(now-oldest, 1)
+	}
+	if again != 0 && !t.has(flagSACK) {
+		n.original = false // the rest may have waited behind the hole that the retransmission filled
 	}
 	t.sndBuf.ack(t.sndUna)
 	t.stats.bytesAcked += uint64(max(n.cumulative, 0))
@@ -355,7 +363,8 @@ func (t *TCB) progress(now Time) {
 			t.sndBuf.shrink()
 		}
 	} else {
-		t.arm(timerRTO, now+t.currentRTO())
+		t.retransSince = now
+		t.arm(timerRTO, t.rtoAt(now))
 		t.scheduleProbe(now)
 	}
 	t.wakeWriter()

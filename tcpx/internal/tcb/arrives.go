@@ -130,8 +130,12 @@ func (t *TCB) arrivesSynchronized(now Time, s *Segment) {
 		t.reset(now, s)
 		return
 	}
-	// Fourth, check the SYN bit: a challenge ACK (RFC 5961 §4.2).
+	// Fourth, check the SYN bit: back to LISTEN from SYN-RECEIVED, otherwise a challenge ACK (RFC 5961 §4.2).
 	if s.Flags.Has(SYN) {
+		if t.state == StateSynRecv && t.has(flagPassive) {
+			t.toClosed()
+			return
+		}
 		t.challenge(now)
 		return
 	}

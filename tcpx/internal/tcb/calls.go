@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/plumbline/plumbline/congestion"
+	"github.com/plumbline/plumbline/tcpx/internal/recovery"
 )
 
 // Write queues up to n bytes read from r (RFC 9293 §3.10.2 SEND) and sends what may be sent. It takes no more than WriteSpace; it returns the
@@ -81,9 +82,11 @@ func (t *TCB) ShutdownWrite(now Time) {
 		t.toClosed()
 		return
 	case StateSynRecv:
-		// FIN waits for ESTABLISHED.
 		t.queueFIN()
-		return
+		if t.unsent() == 0 {
+			t.earlyFIN(now)
+		}
+		return // the state becomes FIN-WAIT-1 when the SYN is acknowledged
 	case StateEstablished:
 		t.queueFIN()
 		t.setState(StateFinWait1)
@@ -101,6 +104,19 @@ func (t *TCB) queueFIN() {
 	t.set(flagFinQueued)
 	t.drop(flagMore)
 	t.finSeq = t.sndBuf.next
+}
+
+// earlyFIN sends the FIN of a CLOSE in SYN-RECEIVED without waiting for ESTABLISHED, since nothing is to be sent before it (RFC 9293 §3.10.4). SYN-ACK stays
+// what the timer retransmits; FIN follows when the peer has answered it.
+func (t *TCB) earlyFIN(now Time) {
+	if !t.transmit(now, t.segment(now, t.sndNxt, ACK|FIN)) {
+		return
+	}
+	r := t.rtx.Push(t.sndNxt, 1, 1, recovery.Fin)
+	t.smp.OnSent(&r.State, now, 1, 0, false)
+	t.rtx.Sent(r)
+	t.sndNxt++
+	t.set(flagFinSent)
 }
 
 // ShutdownRead discards what is unread and what still arrives.
