@@ -27,8 +27,8 @@ func (p *PRR) Cwnd(delivered, inFlight, mss uint64, safe bool) uint64 {
 		}
 		n = min(p.ssthresh-inFlight, n)
 	}
-	if p.out == 0 && n == 0 {
-		n = mss // the fast retransmit
+	if p.out == 0 {
+		n = max(n, mss) // the fast retransmit, a whole segment
 	}
 	return inFlight + n
 }

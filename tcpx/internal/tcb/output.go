@@ -125,7 +125,7 @@ func (t *TCB) retransmit(now Time, i int) bool {
 	}
 	t.noteSent(now)
 	if !t.armed(timerRTO) {
-		t.arm(timerRTO, now+t.currentRTO())
+		t.arm(timerRTO, t.rtoAt(now))
 	}
 	return true
 }
@@ -295,7 +295,7 @@ func (t *TCB) sendNew(now Time, n, avail int) bool {
 	t.noteSent(now)
 	t.disarm(timerPersist)
 	if !t.armed(timerRTO) {
-		t.arm(timerRTO, now+t.currentRTO())
+		t.arm(timerRTO, t.rtoAt(now))
 	}
 	if t.rec.state == caOpen || t.rec.state == caDisorder {
 		t.scheduleProbe(now)

@@ -271,9 +271,8 @@ func (t *TCB) scheduleProbe(now Time) {
 		pto += maxPeerDelay
 	}
 	at := now + pto
-	if t.armed(timerRTO) && t.timers[timerRTO] <= at {
-		t.disarm(timerProbe)
-		return
+	if t.armed(timerRTO) {
+		at = min(at, t.timers[timerRTO])
 	}
 	t.arm(timerProbe, at)
 }
@@ -302,7 +301,7 @@ func (t *TCB) sendProbe(now Time) {
 	if sent {
 		r.tlpOut, r.tlpEnd = true, t.sndNxt
 	}
-	t.arm(timerRTO, now+t.currentRTO())
+	t.arm(timerRTO, t.rtoAt(now))
 }
 
 // processTLP decides what became of a loss probe (RFC 8985 §7.4.2).

@@ -236,6 +236,16 @@ func (t *TCB) currentRTO() time.Duration {
 	return t.backedOff(t.backoff)
 }
 
+// rtoAt is when the retransmission or the persist timer expires if it starts now: at the latest when the user timeout is reached (RFC 5482 §3), so that
+// the connection ends then and not at the next time-out.
+func (t *TCB) rtoAt(now Time) Time {
+	at := now + t.currentRTO()
+	if end := t.retransSince + t.UserTimeout; t.UserTimeout > 0 && t.retransSince != 0 && now < end {
+		at = min(at, end)
+	}
+	return at
+}
+
 func (t *TCB) backedOff(n uint8) time.Duration {
 	r := t.baseRTO()
 	for ; n > 0 && r < t.maxRTO(); n-- {

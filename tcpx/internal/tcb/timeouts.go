@@ -63,7 +63,7 @@ func (t *TCB) rtoExpired(now Time) {
 		t.rtx.SplitFront(i, t.mss, t.mss)
 		t.retransmit(now, i)
 	}
-	t.arm(timerRTO, now+t.currentRTO())
+	t.arm(timerRTO, t.rtoAt(now))
 }
 
 // givenUp ends a connection that makes no progress: R2 in retransmissions (RFC 9293 §3.8.3) or the user timeout (RFC 5482). A peer that keeps answering with a
@@ -172,7 +172,7 @@ func (t *TCB) reorderExpired(now Time) {
 		t.rec.cwnd = t.rec.prr.Cwnd(0, t.rtx.InFlight(), uint64(t.mss), false)
 	}
 	if !t.armed(timerRTO) {
-		t.arm(timerRTO, now+t.currentRTO())
+		t.arm(timerRTO, t.rtoAt(now))
 	}
 }
 
@@ -203,7 +203,7 @@ func (t *TCB) persistExpired(now Time) {
 		t.backoff = min(t.backoff+1, 30)
 		t.lastSend = now
 	}
-	t.arm(timerPersist, now+t.currentRTO())
+	t.arm(timerPersist, t.rtoAt(now))
 }
 
 // probeAccepted takes the octet of a window probe for sent, since the peer has acknowledged it.
