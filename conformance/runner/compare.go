@@ -21,7 +21,7 @@ func (r *run) compare(want *script.Packet, cand *candidate) string {
 		if got.TCP == nil {
 			return "the packet is no TCP segment"
 		}
-		return r.compareTCP(want.TCP, got.TCP, cand.short)
+		return r.compareTCP(want.TCP, cand)
 	case want.UDP != nil:
 		if got.UDP == nil {
 			return "the packet is no UDP datagram"
@@ -76,14 +76,16 @@ func (r *run) compareIP(want, got script.IP) string {
 	return ""
 }
 
-// compareTCP compares segments. Short says that got may be shorter.
-func (r *run) compareTCP(want, got *script.TCP, short bool) string {
+// compareTCP compares segments. PSH says nothing about segments that were
+// joined: where it stands in them depends on how they were cut.
+func (r *run) compareTCP(want *script.TCP, cand *candidate) string {
+	got := cand.got.TCP
 	ignored := script.Flags(0)
-	if !r.strict {
+	if !r.strict || cand.taken > 1 {
 		ignored = script.PSH
 	}
 	wantLen := want.Len
-	if short {
+	if cand.short {
 		wantLen = min(wantLen, got.Len)
 	}
 	d := firstOf(

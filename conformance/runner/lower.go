@@ -105,6 +105,13 @@ func (a *args) address(i int, def netip.AddrPort) netip.AddrPort {
 	}
 }
 
+// isZero reports whether an argument is NULL.
+func isZero(e script.Expr) bool {
+	v, err := script.Eval(e)
+	n, isName := e.(*script.Name)
+	return err == nil && v == 0 || isName && n.Name == "NULL"
+}
+
 // sockaddr reads a struct sockaddr.
 func (a *args) sockaddr(s *script.Struct, def netip.AddrPort) netip.AddrPort {
 	addr, port := def.Addr(), def.Port()
@@ -302,6 +309,9 @@ func (a *args) recvmsg() prepared {
 // argument n says.
 func (a *args) buffer(i, n int) []byte {
 	size := a.size(n)
+	if _, pointer := a.at(i).(*script.Int); pointer {
+		a.fail("a buffer at a given address")
+	}
 	if s, ok := a.at(i).(*script.Str); ok && !s.Prefix {
 		b := []byte(s.Value)
 		return b[:min(len(b), size)]
@@ -336,7 +346,7 @@ func (a *args) vector(e script.Expr) []byte {
 
 func (a *args) sendto() prepared {
 	var to netip.AddrPort
-	if e := a.at(4); e != nil {
+	if e := a.at(4); e != nil && !isZero(e) {
 		to = a.address(4, netip.AddrPortFrom(a.run.remote, a.run.connectPort))
 	}
 	flags := a.flags(3)

@@ -34,7 +34,6 @@ func defaultSettings() settings {
 		tolerancePercent: 12.5,
 		bindPort:         8080,
 		connectPort:      8080,
-		tsTick:           time.Millisecond,
 		addrs:            target.DefaultAddrs(),
 	}
 }
@@ -208,15 +207,19 @@ func packetsOf(a script.Action) []*script.Packet {
 }
 
 // missing names the extension of TCP that a packet needs and the target lacks,
-// or returns "". Options that arrive need nothing: a TCP without the extension
-// ignores them.
+// or returns "". What arrives needs nothing under the RFCs, since a TCP without
+// an extension ignores its options; scripts for Linux rely on it all the same.
 func (r *run) missing(p *script.Packet) string {
-	if p.TCP == nil || p.Dir == script.Inbound {
+	linux := r.script.Tags.Profile == script.ProfileLinux
+	if p.TCP == nil || p.Dir == script.Inbound && !linux {
 		return ""
 	}
 	caps := r.kind.Capabilities
 	if p.TCP.ACE.Set && !caps.AccECN {
 		return r.kind.Name + " has no AccECN (RFC 9768)"
+	}
+	if p.TCP.Flags&script.SYN != 0 && p.TCP.Len > 0 && !caps.FastOpen && linux {
+		return r.kind.Name + " has no TCP Fast Open (RFC 7413)"
 	}
 	for _, o := range p.TCP.Options {
 		switch {

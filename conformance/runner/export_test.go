@@ -1,0 +1,4 @@
+package runner
+
+// WrittenOctet is writtenOctet for tests.
+var WrittenOctet = writtenOctet
