@@ -225,34 +225,9 @@ func (w *world) after(p *peer) {
 }
 
 func (p *peer) check() {
-	t := p.w.t
-	t.Helper()
-	if p.IllegalTransitions() != 0 {
-		t.Fatalf("%v: illegal transition into %v", p.w.now, p.state)
-	}
-	if p.state == StateClosed {
-		if p.Deadline() != 0 {
-			t.Fatal("a timer runs in CLOSED")
-		}
-		return
-	}
-	if p.sndNxt.Less(p.sndUna) {
-		t.Fatalf("SND.NXT %d before SND.UNA %d", p.sndNxt, p.sndUna)
-	}
-	if p.rcvAdv.Less(p.rcvNxt) && synchronized.has(p.state) {
-		t.Fatalf("the advertised edge %d is before RCV.NXT %d", p.rcvAdv, p.rcvNxt)
-	}
-	if err := p.rtx.Verify(); err != nil {
-		t.Fatalf("%v: %v", p.w.now, err)
-	}
-	if out := p.rtx.Outstanding(); synchronized.has(p.state) && p.state != StateTimeWait && out != uint64(p.sndNxt-p.sndUna) {
-		t.Fatalf("%v: %d octets in the queue, SND.NXT-SND.UNA is %d", p.state, out, p.sndNxt-p.sndUna)
-	}
-	if p.rtx.Len() > 0 && !p.armed(timerRTO) && !p.armed(timerProbe) {
-		t.Fatalf("%v: data outstanding and no timer", p.state)
-	}
-	if p.ctl.Cwnd != 0 && p.ctl.Cwnd < uint64(p.mss) {
-		t.Fatalf("cwnd %d below one segment of %d", p.ctl.Cwnd, p.mss)
+	p.w.t.Helper()
+	if err := verify(&p.TCB); err != nil {
+		p.w.t.Fatalf("%v: %v: %v", p.w.now, p.state, err)
 	}
 }
 

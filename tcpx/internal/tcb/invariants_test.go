@@ -1,0 +1,71 @@
+package tcb
+
+import "fmt"
+
+// verify checks what must hold of a connection between any two calls.
+func verify(t *TCB) error {
+	if t.IllegalTransitions() != 0 {
+		return fmt.Errorf("illegal transition into %v", t.state)
+	}
+	if t.state == StateClosed {
+		if t.Deadline() != 0 {
+			return fmt.Errorf("a timer runs in CLOSED: %v", t.timers)
+		}
+		if t.sndBuf.len != 0 || t.reasm.cost() != 0 || t.rtx.Len() != 0 {
+			return fmt.Errorf("CLOSED holds %d octets to send, %d out of order, %d records", t.sndBuf.len, t.reasm.bytes, t.rtx.Len())
+		}
+		return nil
+	}
+	if t.sndNxt.Less(t.sndUna) {
+		return fmt.Errorf("SND.NXT %d before SND.UNA %d", t.sndNxt, t.sndUna)
+	}
+	if t.rcvAdv.Less(t.rcvNxt) {
+		return fmt.Errorf("the advertised edge %d is before RCV.NXT %d", t.rcvAdv, t.rcvNxt)
+	}
+	if synchronized.has(t.state) && t.rcvNxt.Less(t.lastAckSent) {
+		return fmt.Errorf("acknowledged %d, RCV.NXT is %d", t.lastAckSent, t.rcvNxt)
+	}
+	if err := t.rtx.Verify(); err != nil {
+		return err
+	}
+	if out := t.rtx.Outstanding(); synchronized.has(t.state) && t.state != StateTimeWait && out != uint64(t.sndNxt-t.sndUna) {
+		return fmt.Errorf("%d octets in the queue, SND.NXT-SND.UNA is %d", out, t.sndNxt-t.sndUna)
+	}
+	if t.rtx.Len() > 0 && !t.armed(timerRTO) && !t.armed(timerProbe) {
+		return fmt.Errorf("data outstanding and no timer")
+	}
+	if mayTransmit.has(t.state) && t.rtx.Len() == 0 && (t.unsent() > 0 || t.has(flagFinQueued) && !t.has(flagFinSent)) &&
+		!t.armed(timerPersist) && !t.armed(timerLink) && !t.armed(timerPace) {
+		return fmt.Errorf("%d octets to send, nothing outstanding and no timer", t.unsent())
+	}
+	if t.ctl.Cwnd != 0 && t.ctl.Cwnd < uint64(t.mss) {
+		return fmt.Errorf("cwnd %d below one segment of %d", t.ctl.Cwnd, t.mss)
+	}
+	if err := verifyReassembly(&t.reasm); err != nil {
+		return err
+	}
+	if n := len(t.reasm.pieces); n > 0 && !t.rcvNxt.Less(t.reasm.pieces[0].hi) && t.reasm.pieces[0].lo != t.reasm.pieces[0].hi {
+		return fmt.Errorf("text up to %d is out of order, RCV.NXT is %d", t.reasm.pieces[0].hi, t.rcvNxt)
+	}
+	return nil
+}
+
+// verifyReassembly checks that the pieces are sorted, apart, and as long as they say.
+func verifyReassembly(r *reassembly) error {
+	bytes, parts := 0, 0
+	for i := range r.pieces {
+		x := &r.pieces[i]
+		if x.hi.Less(x.lo) || int(x.buf.Size()) != x.hi.Sub(x.lo) {
+			return fmt.Errorf("piece %d from %d to %d holds %d octets", i, x.lo, x.hi, x.buf.Size())
+		}
+		if i > 0 && !r.pieces[i-1].hi.Less(x.lo) {
+			return fmt.Errorf("piece %d starts at %d, the one before ends at %d", i, x.lo, r.pieces[i-1].hi)
+		}
+		bytes += x.hi.Sub(x.lo)
+		parts += x.parts
+	}
+	if bytes != r.bytes || parts != r.parts {
+		return fmt.Errorf("%d octets in %d parts out of order, counted as %d in %d", bytes, parts, r.bytes, r.parts)
+	}
+	return nil
+}
