@@ -57,8 +57,8 @@ type job struct {
 	ip     IPVersion
 }
 
-// versions returns the versions of IP that a script runs over.
-func versions(s *script.Script) []IPVersion {
+// Versions returns the versions of IP that a script runs over.
+func Versions(s *script.Script) []IPVersion {
 	var out []IPVersion
 	only, _ := s.Option("ip_version")
 	if s.Tags.IP&script.IPv4 != 0 && only != "ipv6" {
@@ -77,7 +77,7 @@ func (s *Suite) jobs() []job {
 	slices.SortStableFunc(scripts, func(a, b *script.Script) int { return cmp.Compare(a.Name, b.Name) })
 	var jobs []job
 	for _, sc := range scripts {
-		for _, ip := range versions(sc) {
+		for _, ip := range Versions(sc) {
 			for _, k := range s.Targets {
 				if j := (job{sc, k, ip}); s.selects(j) {
 					jobs = append(jobs, j)

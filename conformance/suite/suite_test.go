@@ -44,10 +44,7 @@ func load(t *testing.T) []*script.Script {
 func TestVerdicts(t *testing.T) {
 	for _, s := range load(t) {
 		for _, kind := range target.Kinds() {
-			for ip, set := range map[runner.IPVersion]script.IPVersions{4: script.IPv4, 6: script.IPv6} {
-				if s.Tags.IP&set == 0 {
-					continue
-				}
+			for _, ip := range runner.Versions(s) {
 				t.Run(fmt.Sprintf("%s/%v/%s", s.Name, ip, kind.Name), func(t *testing.T) {
 					t.Parallel()
 					check(t, runner.Run(s, kind, ip, runner.Options{Seed: 1}))
