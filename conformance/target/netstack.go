@@ -206,14 +206,25 @@ func (n *netstack) Inject(packet []byte) error {
 // Drain implements [Target].
 func (n *netstack) Drain() []Packet { return n.link.drain() }
 
-// RunUntil implements [Target]. Between two timers the stack settles.
+// maxStepsPerInstant is how many timers may fire at one instant. A stack that
+// arms a timer for "now" again and again would otherwise never end.
+const maxStepsPerInstant = 100_000
+
+// RunUntil implements [Target]. Between two timers the stack settles. It panics
+// if time stands still.
 func (n *netstack) RunUntil(t time.Duration) time.Duration {
 	completed := n.completed
+	steps, since := 0, n.clock.Elapsed()
 	for !n.link.pending() && n.completed == completed {
 		if !n.clock.Step(t) {
 			break
 		}
 		n.Settle()
+		if now := n.clock.Elapsed(); now != since {
+			steps, since = 0, now
+		} else if steps++; steps > maxStepsPerInstant {
+			panic(fmt.Sprintf("%d timers fired at %v and more are due", steps, now))
+		}
 	}
 	return n.clock.Elapsed()
 }
