@@ -156,7 +156,7 @@ func (n *netstack) Syscall(call Call) (Pending, error) {
 		return n.onSocket(c.FD, func(s *socket) (Pending, error) { return n.immediate(n.bind(s, c)), nil })
 	case Listen:
 		return n.onSocket(c.FD, func(s *socket) (Pending, error) {
-			return n.immediate(outcome(s.ep.Listen(c.Backlog))), nil
+			return n.immediate(outcome(s.ep.Listen(acceptQueue(c.Backlog)))), nil
 		})
 	case Accept:
 		return n.onSocket(c.FD, func(s *socket) (Pending, error) { return n.accept(s, c), nil })
@@ -405,6 +405,16 @@ func (n *netstack) writeAll(s *socket, data []byte, put func([]byte) (int64, tcp
 		return wouldBlock()
 	}
 	return n.start(try, timeoutOr(s.sendTimeout), expire)
+}
+
+// acceptQueue is how many connections Linux lets wait for accept: one more than
+// the backlog, which is unsigned and at most somaxconn.
+func acceptQueue(backlog int) int {
+	const somaxconn = 4096
+	if backlog < 0 || backlog > somaxconn {
+		backlog = somaxconn
+	}
+	return backlog + 1
 }
 
 func shutdown(s *socket, c Shutdown) Result {
