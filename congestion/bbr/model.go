@@ -200,15 +200,30 @@ func volume(bw uint64, d time.Duration) uint64 {
 	if d <= 0 {
 		return 0
 	}
-	return mulDiv(bw, uint64(d), uint64(time.Second))
+	hi, lo := bits.Mul64(bw, uint64(d))
+	if hi == 0 {
+		return lo / uint64(time.Second) // by a constant, which costs no division
+	}
+	return div(hi, lo, uint64(time.Second))
 }
 
 // percent returns p percent of n, at most noVolume.
-func percent(n, p uint64) uint64 { return mulDiv(n, p, 100) }
+func percent(n, p uint64) uint64 {
+	hi, lo := bits.Mul64(n, p)
+	if hi == 0 {
+		return min(lo/100, noVolume)
+	}
+	return div(hi, lo, 100)
+}
 
 // mulDiv returns a·b/c, at most noVolume.
 func mulDiv(a, b, c uint64) uint64 {
 	hi, lo := bits.Mul64(a, b)
+	return div(hi, lo, c)
+}
+
+// div returns the quotient of a double-width number, at most noVolume.
+func div(hi, lo, c uint64) uint64 {
 	if hi >= c {
 		return noVolume
 	}
@@ -218,25 +233,30 @@ func mulDiv(a, b, c uint64) uint64 {
 
 // roundMax is a maximum over a sliding window of rounds, exact for up to extraAckedRounds of them.
 type roundMax struct {
-	slots [extraAckedRounds]uint64 // the maximum of each round, at its number modulo the length
-	round uint64
+	slots  [extraAckedRounds]uint64 // the maximum of each round, at its number modulo the length
+	round  uint64
+	length uint64
+	older  uint64 // the maximum of the window's rounds before this one
 }
 
 // update adds a value of the given round and returns the maximum over it and the length-1 rounds before.
 func (f *roundMax) update(v, round, length uint64) uint64 {
-	if gap := round - f.round; gap >= extraAckedRounds {
-		f.slots = [extraAckedRounds]uint64{}
-	} else {
-		for r := f.round + 1; r <= round; r++ {
-			f.slots[r%extraAckedRounds] = 0
-		}
+	if round != f.round || length != f.length {
+		f.advance(round, length)
 	}
-	f.round = round
 	slot := &f.slots[round%extraAckedRounds]
 	*slot = max(*slot, v)
-	m := uint64(0)
-	for i := range min(length, round+1) {
-		m = max(m, f.slots[(round-i)%extraAckedRounds])
+	return max(*slot, f.older)
+}
+
+func (f *roundMax) advance(round, length uint64) {
+	for range min(round-f.round, extraAckedRounds) {
+		f.round++
+		f.slots[f.round%extraAckedRounds] = 0
 	}
-	return m
+	f.round = round // if it is further, all slots are empty by now
+	f.length, f.older = length, 0
+	for i := uint64(1); i < min(length, round+1); i++ {
+		f.older = max(f.older, f.slots[(round-i)%extraAckedRounds])
+	}
 }

@@ -43,7 +43,7 @@ func Fuzz(f *testing.F, factory func() congestion.Controller) {
 	f.Add([]byte{13, 0, 15, 7, 13, 6, 15, 7, 14, 1, 14, 0, 13, 2, 3, 255})
 	f.Fuzz(func(t *testing.T, data []byte) {
 		x := newTransport(factory(), 0)
-		if err := x.run(data[:min(len(data), 512)]); err != nil {
+		if err := x.run(data[:min(len(data), 256)]); err != nil {
 			t.Fatal(err)
 		}
 	})
