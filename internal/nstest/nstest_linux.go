@@ -43,51 +43,33 @@ func Program(t testing.TB, name string) string {
 }
 
 // A Namespace is a network namespace with its loopback interface up. Its
-// methods may be called concurrently, but a function that runs in Do must not
-// call them.
+// methods may be called concurrently.
 type Namespace struct {
-	work   chan func()
-	handle *netlink.Handle
+	fd      netns.NsHandle
+	netlink *netlink.Handle
 }
 
 // New makes a namespace that lives until t ends. Without CAP_SYS_ADMIN it
 // calls Missing.
 func New(t testing.TB) *Namespace {
 	t.Helper()
-	ns := &Namespace{work: make(chan func())}
-	type result struct {
-		h   netns.NsHandle
-		err error
-	}
-	ready := make(chan result)
-	go func() {
-		// The thread is never unlocked, so that it ends with the goroutine
-		// instead of running others in the wrong namespace.
-		runtime.LockOSThread()
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			ready <- result{err: err}
-			return
+	ns := &Namespace{}
+	var err error
+	onThread(func() {
+		if err = unix.Unshare(unix.CLONE_NEWNET); err == nil {
+			ns.fd, err = netns.Get()
 		}
-		h, err := netns.Get()
-		ready <- result{h, err}
-		for f := range ns.work {
-			f()
-		}
-	}()
-	r := <-ready
-	if r.err != nil {
-		Missing(t, "cannot make a network namespace: %v", r.err)
-	}
-	t.Cleanup(func() {
-		close(ns.work)
-		r.h.Close()
 	})
-	h, err := netlink.NewHandleAt(r.h, unix.NETLINK_ROUTE)
+	if err != nil {
+		Missing(t, "cannot make a network namespace: %v", err)
+	}
+	t.Cleanup(func() { ns.fd.Close() })
+	h, err := netlink.NewHandleAt(ns.fd, unix.NETLINK_ROUTE)
 	if err != nil {
 		t.Fatalf("netlink in the new namespace: %v", err)
 	}
 	t.Cleanup(h.Close)
-	ns.handle = h
+	ns.netlink = h
 	lo, err := h.LinkByName("lo")
 	if err == nil {
 		err = h.LinkSetUp(lo)
@@ -102,16 +84,28 @@ func New(t testing.TB) *Namespace {
 // devices and processes that f makes belong to the namespace for good.
 // Goroutines that f starts do not run in it.
 func (ns *Namespace) Do(f func()) {
-	done := make(chan struct{})
-	ns.work <- func() {
-		defer close(done)
+	onThread(func() {
+		if err := netns.Set(ns.fd); err != nil {
+			panic(fmt.Sprintf("nstest: entering a namespace of an ended test: %v", err))
+		}
 		f()
-	}
+	})
+}
+
+// onThread runs f on a thread of its own. The thread is never unlocked, so that
+// it ends with the goroutine instead of running others in the wrong namespace.
+func onThread(f func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread()
+		f()
+	}()
 	<-done
 }
 
 // Netlink returns a handle on the namespace's interfaces, addresses and routes.
-func (ns *Namespace) Netlink() *netlink.Handle { return ns.handle }
+func (ns *Namespace) Netlink() *netlink.Handle { return ns.netlink }
 
 // Start starts cmd in the namespace.
 func (ns *Namespace) Start(cmd *exec.Cmd) (err error) {
@@ -157,8 +151,6 @@ func (ns *Namespace) Listen(t testing.TB, network, addr string) net.Listener {
 // Dial connects from within the namespace. The address must be literal, since
 // a resolver runs goroutines elsewhere. Control, if not nil, is called with the
 // descriptor before it connects.
-//
-// One Dial is under way at a time, as it occupies the namespace's thread.
 func (ns *Namespace) Dial(network, addr string, control func(fd int)) (conn net.Conn, err error) {
 	d := net.Dialer{}
 	if control != nil {
@@ -218,17 +210,17 @@ func (ns *Namespace) AddTAP(t testing.TB, o TAP) netlink.Link {
 	if err != nil {
 		t.Fatalf("adding %s: %v", o.Name, err)
 	}
-	link, err := ns.handle.LinkByName(o.Name)
+	link, err := ns.netlink.LinkByName(o.Name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := ns.handle.LinkSetMTU(link, attrs.MTU); err != nil {
+	if err := ns.netlink.LinkSetMTU(link, attrs.MTU); err != nil {
 		t.Fatalf("MTU %d on %s: %v", attrs.MTU, o.Name, err)
 	}
 	for _, a := range o.Addrs {
 		ns.AddAddr(t, link, a)
 	}
-	if err := ns.handle.LinkSetUp(link); err != nil {
+	if err := ns.netlink.LinkSetUp(link); err != nil {
 		t.Fatalf("setting %s up: %v", o.Name, err)
 	}
 	return link
@@ -249,7 +241,7 @@ func (ns *Namespace) AddAddr(t testing.TB, link netlink.Link, cidr string) {
 	if p.Addr().Is6() {
 		addr.Flags = unix.IFA_F_NODAD
 	}
-	if err := ns.handle.AddrAdd(link, addr); err != nil {
+	if err := ns.netlink.AddrAdd(link, addr); err != nil {
 		t.Fatalf("adding %s to %s: %v", cidr, link.Attrs().Name, err)
 	}
 }
