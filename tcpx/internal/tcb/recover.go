@@ -164,7 +164,7 @@ func (t *TCB) enterRecovery(now Time, n *ackNews, prior, outstanding, priorSacke
 		t.owner.Count(CountSACKRecovery, 1)
 	}
 	t.beginEpisode(caRecovery, congestion.FastRecovery)
-	t.signal(now, congestion.FastRecovery, prior, n.lost)
+	t.signal(now, congestion.FastRecovery, outstanding, n.lost)
 	fs := outstanding - min(outstanding, priorSacked)
 	t.rec.prr.Begin(fs, t.ctl.Ssthresh)
 	t.rec.cwnd = t.rec.prr.Cwnd(n.delivered, t.rtx.InFlight(), uint64(t.mss), n.advanced && n.lost == 0)
