@@ -27,9 +27,9 @@ type conn struct {
 	// remoteISN is the peer's, which the script chooses.
 	remoteISN  uint32
 	haveRemote bool
-	// newSYN is the sequence number of a SYN that arrived with another
-	// initial sequence number: the beginning of another incarnation, if the
-	// target takes it for that.
+	// newSYN is the sequence number of a SYN that arrived after the first:
+	// the beginning of another incarnation, if the target takes it for
+	// that.
 	newSYN     uint32
 	haveNewSYN bool
 
@@ -159,9 +159,9 @@ func (c *conn) learn(t *wire.TCP, want *script.TCP) {
 	if t.Flags&wire.SYN == 0 {
 		return
 	}
-	if c.haveNewSYN && t.Flags&wire.ACK != 0 && t.Ack == c.newSYN+1 && t.Ack != c.remoteISN+1 {
-		c.remoteISN, c.haveNewSYN, c.haveLocal, c.haveTS = c.newSYN, false, false, false
-		c.sent = 0
+	another := c.newSYN != c.remoteISN || t.Seq != c.localISN
+	if c.haveNewSYN && t.Flags&wire.ACK != 0 && t.Ack == c.newSYN+1 && another {
+		c.reincarnate()
 	}
 	if c.haveLocal {
 		return
@@ -169,6 +169,14 @@ func (c *conn) learn(t *wire.TCP, want *script.TCP) {
 	c.localISN, c.haveLocal = t.Seq, true
 	if want != nil && want.Flags&script.SYN != 0 {
 		c.scriptISN = want.Seq
+	}
+}
+
+// reincarnate begins another connection between the same ports.
+func (c *conn) reincarnate() {
+	*c = conn{
+		localPort: c.localPort, remotePort: c.remotePort,
+		remoteISN: c.newSYN, haveRemote: true,
 	}
 }
 

@@ -76,7 +76,7 @@ func (f *file) checkRead(data []byte, peek bool) string {
 	if !peek {
 		f.read += uint32(len(data))
 	}
-	if f.conn == nil || f.conn.unverified {
+	if f.conn == nil || f.conn.file != f || f.conn.unverified {
 		return ""
 	}
 	expected := make([]byte, len(data))

@@ -29,7 +29,9 @@
 // ignored. Options are a set without padding, timestamps are compared by what
 // they echo. Segments are joined and cut to the ranges that the script gives,
 // with FIN on the last or behind it, and a retransmission may be shorter than
-// the script has it, by no more than half.
+// the script has it, by no more than half. With the option line
+// --strict_segments a segment may not be longer than the script has it, for
+// scripts about segment sizes.
 //
 // At both levels a window is compared if the script gives one, checksums have
 // to be right, and packets left over at the end are a failure.

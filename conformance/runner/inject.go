@@ -72,7 +72,7 @@ func (r *run) inboundSegment(c *conn, p *script.Packet) *wire.TCP {
 	switch {
 	case syn && !c.haveRemote:
 		c.remoteISN, c.haveRemote = t.Seq, true
-	case syn && t.Seq != c.remoteISN:
+	case syn && t.Flags&script.ACK == 0:
 		c.newSYN, c.haveNewSYN = t.Seq, true
 	}
 	live := &wire.TCP{

@@ -276,7 +276,7 @@ func (r *run) joins(t, n, want *script.TCP, sizes []int) bool {
 // sender may put into one segment what the script has in two.
 func (r *run) split(cand *candidate, want *script.TCP) {
 	t := cand.got.TCP
-	if r.strict || want.Len == 0 || t.Seq != want.Seq || t.Flags&(script.SYN|script.RST) != 0 {
+	if r.strict || r.strictSegments || want.Len == 0 || t.Seq != want.Seq || t.Flags&(script.SYN|script.RST) != 0 {
 		return
 	}
 	finEarly := t.Flags&script.FIN != 0 && want.Flags&script.FIN == 0

@@ -246,6 +246,46 @@ func TestFailureShowsBothSides(t *testing.T) {
 	t.Errorf("the packet is not in the trace: %v", res.Trace)
 }
 
+func TestStrictSegments(t *testing.T) {
+	script := "--strict_segments\n" + preamble + "+0 write(4, ..., 2000) = 2000\n+0 > . 1:1001(1000) ack 1\n+0 > . 1001:2001(1000) ack 1\n"
+	for name, tt := range map[string]struct {
+		sends       []sending
+		rfc, strict runner.Verdict
+	}{
+		"as long as in the script": {[]sending{data(0, 1000, 0), data(1000, 1000, 0)}, runner.Pass, runner.Pass},
+		"longer":                   {[]sending{data(0, 1500, 0), data(1500, 500, 0)}, runner.Fail, runner.Fail},
+		"shorter":                  {[]sending{data(0, 500, 0), data(500, 500, 0), data(1000, 1000, 0)}, runner.Pass, runner.Fail},
+	} {
+		for level, want := range map[runner.Level]runner.Verdict{rfc: tt.rfc, strict: tt.strict} {
+			f := &fake{sends: append([]sending{synACK}, cloneSends(tt.sends)...)}
+			if res := runFake(t, f, script, runner.Options{Level: level}); res.Verdict != want {
+				t.Errorf("%s at level %s: %s %s, want %s", name, level, res.Verdict, res.Reason, want)
+			}
+		}
+	}
+}
+
+func TestAnotherIncarnation(t *testing.T) {
+	const ms = time.Millisecond
+	again := at(200*ms, synACK)
+	again.seg.Seq, again.seg.Ack = 7000, 501
+	reply := at(300*ms, data(0, 10, 0))
+	reply.seg.Seq, reply.seg.Ack = 7001, 501
+	f := &fake{sends: []sending{synACK, again, reply}}
+	res := runFake(t, f, preamble+`
++0 write(4, ..., 999) = 999
++.1 < S 500:500(0) win 1000 <mss 1000>
++0 > S. 0:0(0) ack 501 <mss 1460>
++0 < . 1:1(0) ack 1 win 1000
++0 accept(3, ..., ...) = 5
++0 write(5, ..., 10) = 10
++.1 > . 1:11(10) ack 1
+`, runner.Options{})
+	if res.Verdict != runner.Pass {
+		t.Errorf("%s: %s\n%v", res.Verdict, res.Reason, res.Trace)
+	}
+}
+
 func TestMappingToTheWire(t *testing.T) {
 	f := &fake{sends: []sending{synACK}}
 	src := preamble + "+0 < P. 1:3(2) ack 1001 win 77 <sack 11:21,TS val 5 ecr 9,nop>\n"

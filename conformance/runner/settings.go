@@ -22,7 +22,9 @@ type settings struct {
 	connectPort uint16
 	// tsTick is the length of a tick of the timestamp clock, at level
 	// Strict; 0 does not compare timestamp values.
-	tsTick         time.Duration
+	tsTick time.Duration
+	// strictSegments, at level Strict, does not join segments; at level RFC,
+	// it does not cut those that are longer than the script has them.
 	strictSegments bool
 	addrs          target.Addrs
 }
