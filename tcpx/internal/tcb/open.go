@@ -18,7 +18,7 @@ func (t *TCB) begin(now Time, p *OpenParams) {
 	t.userMSS = uint32(max(p.UserMSS, 0))
 	t.advMSS = uint32(p.AdvertisedMSS)
 	t.gsoMax = uint32(max(p.GSOMax, 0))
-	t.rcvMSS = min(t.advMSS, uint32(p.DefaultMSS))
+	t.rcvMSS = max(min(t.advMSS, uint32(p.DefaultMSS)), minPeerMSS)
 	t.cc = p.Controller
 	t.rcvWScale = 0
 	t.lastRecv, t.lastAck = now, now
@@ -28,11 +28,11 @@ func (t *TCB) begin(now Time, p *OpenParams) {
 // minMTUPayload is the least that the send MSS is computed from: IPv4's minimum MTU of 68 less two headers of 20 still leaves room for options and text.
 const minMTUPayload = 68 - 20 - 20 + 20
 
-// windowScale returns the shift that lets the largest receive buffer be announced (RFC 7323 §2.3).
+// windowScale returns the shift that lets the largest receive buffer be announced (RFC 7323 §2.3): all of it, as in Linux, although only a part is offered.
 func (t *TCB) windowScale() uint8 {
-	space := windowSpace(t.RcvBuf)
+	space := t.RcvBuf
 	if !t.RcvBufLocked {
-		space = max(space, windowSpace(t.cfg.RcvBufMax))
+		space = max(space, t.cfg.RcvBufMax)
 	}
 	var w uint8
 	for w < MaxWindowScale && space>>w > 65535 {
@@ -70,17 +70,18 @@ func (t *TCB) OpenCookie(now Time, p *OpenParams, ack *Segment) {
 		syn.Opts.TSVal = ack.Opts.TSVal
 	}
 	t.learnSYN(now, &syn)
-	t.initialWindow()
+	t.rcvAdv = t.rcvNxt.Add(min(t.space(), 65535)) // as the SYN-ACK said
 	t.sndUna = t.iss + 1
 	t.setState(StateEstablished)
-	t.updateWindow(ack)
+	t.firstWindow(ack)
 	t.established(now)
 }
 
 // learnSYN takes what the peer's SYN or SYN-ACK says.
 func (t *TCB) learnSYN(now Time, s *Segment) {
+	wnd := t.rcvWnd() // what our SYN offered
 	t.irs, t.rcvNxt = s.Seq, s.Seq+1
-	t.rcvAdv, t.lastAckSent = t.rcvNxt, t.rcvNxt
+	t.rcvAdv, t.lastAckSent = t.rcvNxt.Add(wnd), t.rcvNxt
 	t.rcvUp = t.rcvNxt
 	o := &s.Opts
 	if o.MSS != 0 {
@@ -97,7 +98,9 @@ func (t *TCB) learnSYN(now Time, s *Segment) {
 	if o.WScale != 0 && t.cfg.WindowScaling {
 		t.set(flagWScale)
 		t.sndWScale = min(o.WScale-1, MaxWindowScale)
-		t.rcvWScale = t.windowScale()
+		if t.state != StateSynSent {
+			t.rcvWScale = t.windowScale()
+		} // else what our SYN offered holds, whatever has become of the buffer
 	} else {
 		t.sndWScale, t.rcvWScale = 0, 0
 	}
@@ -113,10 +116,11 @@ func (t *TCB) computeMSS() {
 	if t.userMSS > 0 {
 		m = min(m, t.userMSS)
 	}
+	m = max(m, minPeerMSS)
 	if t.has(flagTS) {
 		m -= tsOptionLen
 	}
-	t.mss = max(m, 8)
+	t.mss = m
 }
 
 // tsOptionLen is what the timestamps option costs, padded.
@@ -161,20 +165,37 @@ func (t *TCB) CookieReply(now Time, p *OpenParams, syn *Segment, out *Out) {
 // sendSYN sends SYN or SYN-ACK, by state, and starts the retransmission timer (RFC 9293 MUST-22).
 func (t *TCB) sendSYN(now Time) {
 	s := t.buildSYN(now)
-	if t.state == StateSynRecv {
-		t.rcvAdv = seq.Max(t.rcvAdv, t.rcvNxt.Add(int(s.Wnd)))
-		t.lastAckSent = t.rcvNxt
-	}
-	s.Retransmit = t.retries > 0
+	// In SYN-SENT RCV.NXT is 0, so that the edge is the window that learnSYN honours.
+	t.rcvAdv = seq.Max(t.rcvAdv, t.rcvNxt.Add(int(s.Wnd)))
+	t.lastAckSent = t.rcvNxt
+	s.Retransmit = t.has(flagSynRetrans)
 	if t.retransSince == 0 {
 		t.retransSince = now
 	}
 	if !t.transmit(now, s) {
-		t.arm(timerRTO, now+linkRetry)
+		// Not sent: the link's timer tries again, and the time-out runs on so that even this ends.
+		t.set(flagSynPending)
+		if !t.armed(timerRTO) {
+			t.arm(timerRTO, now+t.synRTO())
+		}
 		return
+	}
+	t.drop(flagSynPending)
+	if t.lastSend == 0 {
+		t.retransSince = now // the round trip starts when the first SYN leaves
 	}
 	t.lastSend = now
 	t.arm(timerRTO, now+t.synRTO())
+}
+
+// resendSYN sends SYN or SYN-ACK again.
+func (t *TCB) resendSYN(now Time) {
+	if t.lastSend != 0 {
+		t.set(flagSynRetrans)
+		t.owner.Count(CountRetransmit, 1)
+		t.stats.totalRetrans++
+	}
+	t.sendSYN(now)
 }
 
 // synRTO is the time-out of SYN and SYN-ACK: the initial RTO, doubled at each try.
@@ -191,9 +212,12 @@ func (t *TCB) established(now Time) {
 	t.events |= EventEstablished | EventWritable
 	t.disarm(timerRTO)
 	t.disarm(timerWait)
-	t.drop(flagDeferred)
+	t.drop(flagDeferred | flagSynPending)
 	t.retries, t.retransSince = 0, 0
 	iw := uint64(t.cfg.InitialWindow) * uint64(t.mss)
+	if t.cfg.InitialWindow <= 10 {
+		iw = min(iw, congestion.InitialWindow(t.mss)) // RFC 6928 §2 bounds it in bytes as well
+	}
 	if t.has(flagSynRetrans) {
 		iw = uint64(t.mss) // RFC 5681 §3.1, RFC 6928 §2: a lost SYN or SYN-ACK leaves one segment
 	}
@@ -204,9 +228,4 @@ func (t *TCB) established(now Time) {
 	t.quickAcks = uint8(min(max(t.space()/(2*int(t.rcvMSS)), 2), 16))
 	t.tune.reset(now, t.rcvNxt, t.space())
 	t.restartKeepAlive(now)
-}
-
-// initialWindow sets the first advertised edge of a connection that starts without a SYN-ACK of its own (a cookie).
-func (t *TCB) initialWindow() {
-	t.rcvAdv = t.rcvNxt.Add(min(t.space(), 65535))
 }
