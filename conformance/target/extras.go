@@ -26,16 +26,16 @@ type TCPInfo interface {
 type Urgent interface {
 	// WriteUrgent sends data of which the last octet is urgent, as send
 	// with MSG_OOB does. It returns how much was taken.
-	WriteUrgent(tcpip.Payloader) (int64, tcpip.Error)
+	WriteUrgent(data []byte) (int64, tcpip.Error)
 	// UrgentMark returns how many octets can be read up to the end of the
 	// urgent data, and whether there is any.
 	UrgentMark() (octets int, pending bool)
 }
 
-// QueueSizes is an endpoint that knows how much of its send queue was never
-// sent, in bytes.
-type QueueSizes interface {
-	UnsentQueueSize() int
+// RecvLowat is an endpoint that honours SO_RCVLOWAT, in octets.
+type RecvLowat interface {
+	SetRcvLowat(octets int)
+	RcvLowat() int
 }
 
 // Sysctls is a protocol with settings beyond gVisor's option types. Names are

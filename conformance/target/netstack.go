@@ -26,7 +26,8 @@ const nicID = tcpip.NICID(1)
 // distinguishes two such kinds.
 //
 // An endpoint of the protocol may offer more than [tcpip.Endpoint] does, by
-// [TCPOptions], [Urgent] and [TCPInfo]; the protocol may by [Sysctls].
+// [TCPOptions], [RecvLowat], [Urgent] and [TCPInfo]; the protocol may by
+// [Sysctls].
 func Netstack(name, description string, caps Capabilities, protocol stack.TransportProtocolFactory) Kind {
 	return Kind{
 		Name:         name,
@@ -242,10 +243,14 @@ func (n *netstack) Settle() {
 	}
 }
 
-// quiesce waits for the goroutines of the protocol.
+// quiesce waits for the goroutines of the protocol. One may hand a segment to
+// another that was found idle already, as when a SYN ends TIME-WAIT and goes to
+// the listener, so it waits twice.
 func (n *netstack) quiesce() {
-	n.proto.Pause()
-	n.proto.Resume()
+	for range 2 {
+		n.proto.Pause()
+		n.proto.Resume()
+	}
 }
 
 // Close implements [Target].

@@ -369,7 +369,7 @@ func (n *netstack) write(s *socket, c Write) (Pending, error) {
 		if !ok {
 			return nil, Unsupportedf("MSG_OOB")
 		}
-		put = func(data []byte) (int64, tcpip.Error) { return u.WriteUrgent(bytes.NewReader(data)) }
+		put = u.WriteUrgent
 	}
 	wait := !s.nonblock && c.Flags&MsgDontWait == 0
 	return n.writeAll(s, append([]byte(nil), c.Data...), put, wait), nil
@@ -495,11 +495,12 @@ func (n *netstack) queueSize(s *socket, c QueueSize) (Pending, error) {
 		}
 		return n.immediate(Result{Option: at}), nil
 	default:
-		q, ok := s.ep.(QueueSizes)
-		if !ok {
+		info, err := n.Info(c.FD)
+		unsent, ok := info["notsent_bytes"]
+		if err != nil || !ok {
 			return nil, Unsupportedf("ioctl SIOCOUTQNSD")
 		}
-		return n.immediate(Result{Option: q.UnsentQueueSize()}), nil
+		return n.immediate(Result{Option: int(unsent)}), nil
 	}
 	v, err := s.ep.GetSockOptInt(opt)
 	if _, unknown := err.(*tcpip.ErrUnknownProtocolOption); unknown {

@@ -1,6 +1,7 @@
 package target
 
 import (
+	"math"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -77,14 +78,12 @@ func durationOption[T ~int64, P settableDuration[T]](unit time.Duration) option 
 
 // options maps the socket options that netstack has types for.
 var options = map[optionName]option{
-	{"SOL_SOCKET", "SO_REUSEADDR"}: boolOption((*tcpip.SocketOptions).SetReuseAddress, (*tcpip.SocketOptions).GetReuseAddress),
-	{"SOL_SOCKET", "SO_REUSEPORT"}: boolOption((*tcpip.SocketOptions).SetReusePort, (*tcpip.SocketOptions).GetReusePort),
-	{"SOL_SOCKET", "SO_KEEPALIVE"}: boolOption((*tcpip.SocketOptions).SetKeepAlive, (*tcpip.SocketOptions).GetKeepAlive),
-	{"SOL_SOCKET", "SO_SNDBUF"}:    intOption(setSendBuffer, getSendBuffer),
-	{"SOL_SOCKET", "SO_RCVBUF"}:    intOption(setRecvBuffer, getRecvBuffer),
-	{"SOL_SOCKET", "SO_RCVLOWAT"}: intOption(
-		func(s *socket, v int) tcpip.Error { return s.ep.SocketOptions().SetRcvlowat(int32(v)) },
-		func(s *socket) (int, tcpip.Error) { return int(s.ep.SocketOptions().GetRcvlowat()), nil }),
+	{"SOL_SOCKET", "SO_REUSEADDR"}:  boolOption((*tcpip.SocketOptions).SetReuseAddress, (*tcpip.SocketOptions).GetReuseAddress),
+	{"SOL_SOCKET", "SO_REUSEPORT"}:  boolOption((*tcpip.SocketOptions).SetReusePort, (*tcpip.SocketOptions).GetReusePort),
+	{"SOL_SOCKET", "SO_KEEPALIVE"}:  boolOption((*tcpip.SocketOptions).SetKeepAlive, (*tcpip.SocketOptions).GetKeepAlive),
+	{"SOL_SOCKET", "SO_SNDBUF"}:     intOption(setSendBuffer, getSendBuffer),
+	{"SOL_SOCKET", "SO_RCVBUF"}:     intOption(setRecvBuffer, getRecvBuffer),
+	{"SOL_SOCKET", "SO_RCVLOWAT"}:   intOption(setRecvLowat, getRecvLowat),
 	{"SOL_SOCKET", "SO_ERROR"}:      {get: getError},
 	{"SOL_SOCKET", "SO_LINGER"}:     {set: setLinger, get: getLinger},
 	{"SOL_SOCKET", "SO_ACCEPTCONN"}: {get: getAcceptConn},
@@ -119,7 +118,8 @@ var options = map[optionName]option{
 }
 
 // tcpNumbers are Linux's numbers of the options at level IPPROTO_TCP that
-// netstack has no types for. An endpoint may have them by [TCPOptions].
+// netstack has no types for, or types that tell the endpoint nothing. An
+// endpoint may have them by [TCPOptions].
 var tcpNumbers = map[string]int{
 	"TCP_SYNCNT":             7,
 	"TCP_WINDOW_CLAMP":       10,
@@ -137,33 +137,40 @@ var tcpNumbers = map[string]int{
 	"TCP_TX_DELAY":           37,
 }
 
-func (n *netstack) setOption(s *socket, c SetOption) (Pending, error) {
-	if o, ok := options[optionName{c.Level, c.Name}]; ok && o.set != nil {
-		return n.immediate(outcome(o.set(s, c.Value))), nil
-	}
-	number, known := tcpNumbers[c.Name]
+// extraOption returns the endpoint of a socket as one with options by number,
+// and the number of an option, if it has both.
+func extraOption(s *socket, level, name string) (TCPOptions, int, bool) {
 	extra, has := s.ep.(TCPOptions)
+	number, known := tcpNumbers[name]
+	return extra, number, has && known && level == "IPPROTO_TCP"
+}
+
+// setOption prefers the options by number, since netstack tells an endpoint
+// nothing about some of its own.
+func (n *netstack) setOption(s *socket, c SetOption) (Pending, error) {
 	value, isInt := c.Value.(int)
-	if c.Level == "IPPROTO_TCP" && known && has && isInt {
+	if extra, number, ok := extraOption(s, c.Level, c.Name); ok && isInt {
 		err := extra.SetTCPOptionInt(number, value)
 		if _, unknown := err.(*tcpip.ErrUnknownProtocolOption); !unknown {
 			return n.immediate(outcome(err)), nil
 		}
 	}
+	if o, ok := options[optionName{c.Level, c.Name}]; ok && o.set != nil {
+		return n.immediate(outcome(o.set(s, c.Value))), nil
+	}
 	return nil, Unsupportedf("setsockopt %s, %s", c.Level, c.Name)
 }
 
 func (n *netstack) getOption(s *socket, c GetOption) (Pending, error) {
-	if o, ok := options[optionName{c.Level, c.Name}]; ok && o.get != nil {
-		v, err := o.get(s)
-		return n.optionResult(v, err), nil
-	}
-	number, known := tcpNumbers[c.Name]
-	if extra, has := s.ep.(TCPOptions); c.Level == "IPPROTO_TCP" && known && has {
+	if extra, number, ok := extraOption(s, c.Level, c.Name); ok {
 		v, err := extra.GetTCPOptionInt(number)
 		if _, unknown := err.(*tcpip.ErrUnknownProtocolOption); !unknown {
 			return n.optionResult(v, err), nil
 		}
+	}
+	if o, ok := options[optionName{c.Level, c.Name}]; ok && o.get != nil {
+		v, err := o.get(s)
+		return n.optionResult(v, err), nil
 	}
 	return nil, Unsupportedf("getsockopt %s, %s", c.Level, c.Name)
 }
@@ -200,6 +207,26 @@ func setRecvBuffer(s *socket, v int) tcpip.Error {
 
 func getRecvBuffer(s *socket) (int, tcpip.Error) {
 	return int(s.ep.SocketOptions().GetReceiveBufferSize()), nil
+}
+
+// setRecvLowat is SO_RCVLOWAT. An endpoint without [RecvLowat] keeps the value
+// and does nothing with it.
+func setRecvLowat(s *socket, v int) tcpip.Error {
+	if v < 0 {
+		return &tcpip.ErrInvalidOptionValue{}
+	}
+	if e, ok := s.ep.(RecvLowat); ok {
+		e.SetRcvLowat(v)
+		return nil
+	}
+	return s.ep.SocketOptions().SetRcvlowat(int32(min(v, math.MaxInt32)))
+}
+
+func getRecvLowat(s *socket) (int, tcpip.Error) {
+	if e, ok := s.ep.(RecvLowat); ok {
+		return e.RcvLowat(), nil
+	}
+	return int(s.ep.SocketOptions().GetRcvlowat()), nil
 }
 
 // getError is SO_ERROR: its value is the name of the error that is pending,

@@ -7,6 +7,13 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 )
 
+// What tcpx offers beyond tcpip.Endpoint.
+var (
+	_ Urgent     = (*tcpx.Endpoint)(nil)
+	_ TCPOptions = (*tcpx.Endpoint)(nil)
+	_ RecvLowat  = (*tcpx.Endpoint)(nil)
+)
+
 // TCPX returns the kind of target that runs Plumbline's own TCP.
 func TCPX() Kind {
 	k := Netstack("tcpx", "Plumbline's TCP", Capabilities{}, tcpx.NewProtocol)
