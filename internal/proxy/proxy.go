@@ -15,6 +15,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 
 	"github.com/plumbline/plumbline/internal/relay"
 )
@@ -254,7 +255,8 @@ func (p *Proxy) untrack(c relay.Conn) {
 }
 
 // Shutdown stops accepting, and returns when the connections that there are
-// have ended or ctx has, which is an error. Close is still to be called.
+// have ended, and what the netstack had to send has been acknowledged, or ctx
+// ends, which is an error. Close is still to be called.
 func (p *Proxy) Shutdown(ctx context.Context) error {
 	p.closeListeners()
 	ended := make(chan struct{})
@@ -265,10 +267,36 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 	}()
 	select {
 	case <-ended:
-		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+	// A closed connection goes on sending what was written to it.
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for p.unacknowledged() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+// unacknowledged says whether a connection of the netstack waits for the ACK of
+// its FIN, which is the last thing that it sends.
+func (p *Proxy) unacknowledged() bool {
+	for _, ep := range p.stack.RegisteredEndpoints() {
+		e, ok := ep.(interface{ State() uint32 })
+		if !ok {
+			continue
+		}
+		switch tcp.EndpointState(e.State()) {
+		case tcp.StateFinWait1, tcp.StateClosing, tcp.StateLastAck:
+			return true
+		}
+	}
+	return false
 }
 
 // closeListeners ends the accept loops.
@@ -295,6 +323,10 @@ func (p *Proxy) Close() {
 	}
 	p.accepting.Wait()
 	p.relaying.Wait()
+	// Who still waits for something from a closed connection sees a reset.
+	for _, ep := range p.stack.RegisteredEndpoints() {
+		ep.Abort()
+	}
 	// Destroy would wait for the link with the stack locked, and a delivery
 	// under way may be waiting for that lock. So the NIC goes first.
 	p.stack.RemoveNIC(nicID)
