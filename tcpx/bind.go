@@ -92,7 +92,11 @@ func (e *Endpoint) unregister() {
 
 // canonical returns the network protocol to use for addr and addr itself without v4-mapping. The caller holds e.mu.
 func (e *Endpoint) canonical(addr tcpip.FullAddress, bind bool) (tcpip.FullAddress, tcpip.NetworkProtocolNumber, tcpip.Error) {
-	return e.info.AddrNetProtoLocked(addr, e.ops.GetV6Only(), bind)
+	addr, net, err := e.info.AddrNetProtoLocked(addr, e.ops.GetV6Only(), bind)
+	if err == nil && addr.Addr.Len() != 0 && (addr.Addr.Len() == header.IPv4AddressSize) != (net == header.IPv4ProtocolNumber) {
+		return addr, net, &tcpip.ErrAddressFamilyNotSupported{}
+	}
+	return addr, net, err
 }
 
 // Bind implements tcpip.Endpoint.Bind. Port 0 chooses an ephemeral port. Besides the stack's errors it returns ErrAlreadyBound for a socket that is not new,

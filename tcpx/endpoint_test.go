@@ -29,8 +29,8 @@ func TestConnectionLifetime(t *testing.T) {
 	}
 	c.want(c.Connect(w.b.at(80)), &tcpip.ErrConnectStarted{})
 	c.state(tcp.StateEstablished)
-	if c.seen&waiter.WritableEvents == 0 || l.seen&waiter.ReadableEvents == 0 {
-		t.Errorf("events: connecting %#x, listening %#x", c.seen, l.seen)
+	if c.seen()&waiter.WritableEvents == 0 || l.seen()&waiter.ReadableEvents == 0 {
+		t.Errorf("events: connecting %#x, listening %#x", c.seen(), l.seen())
 	}
 	c.must(c.Connect(w.b.at(80)))
 	c.want(c.Connect(w.b.at(80)), &tcpip.ErrAlreadyConnected{})
@@ -107,8 +107,8 @@ func TestRefused(t *testing.T) {
 	w := newWorld(t)
 	c := w.a.dial(w.b.at(81))
 	c.state(tcp.StateError)
-	if c.seen&waiter.WritableEvents == 0 || c.seen&waiter.EventHUp == 0 {
-		t.Errorf("events %#x", c.seen)
+	if c.seen()&waiter.WritableEvents == 0 || c.seen()&waiter.EventHUp == 0 {
+		t.Errorf("events %#x", c.seen())
 	}
 	c.want(c.LastError(), &tcpip.ErrConnectionRefused{})
 	if err := c.LastError(); err != nil {
@@ -162,8 +162,8 @@ func TestReset(t *testing.T) {
 	s.ops.SetLinger(tcpip.LingerOption{Enabled: true})
 	s.Close()
 	c.state(tcp.StateError)
-	if got := c.seen & (waiter.EventHUp | waiter.EventErr | waiter.EventIn); got != waiter.EventHUp|waiter.EventErr|waiter.EventIn {
-		t.Errorf("events %#x", c.seen)
+	if got := c.seen() & (waiter.EventHUp | waiter.EventErr | waiter.EventIn); got != waiter.EventHUp|waiter.EventErr|waiter.EventIn {
+		t.Errorf("events %#x", c.seen())
 	}
 	c.wantReadError(&tcpip.ErrConnectionReset{})
 	c.wantReadError(&tcpip.ErrClosedForReceive{})
@@ -255,7 +255,7 @@ func TestWritableAgain(t *testing.T) {
 	if c.Readiness(waiter.WritableEvents) != 0 {
 		t.Error("writable though full")
 	}
-	c.seen = 0
+	c.forget()
 	var b bytes.Buffer
 	for b.Len() < total {
 		_, err := s.Read(&b, tcpip.ReadOptions{})
@@ -264,8 +264,8 @@ func TestWritableAgain(t *testing.T) {
 			w.run(time.Second)
 		}
 	}
-	if c.seen&waiter.WritableEvents == 0 || c.Readiness(waiter.WritableEvents) == 0 {
-		t.Errorf("not writable again: %#x", c.seen)
+	if c.seen()&waiter.WritableEvents == 0 || c.Readiness(waiter.WritableEvents) == 0 {
+		t.Errorf("not writable again: %#x", c.seen())
 	}
 	c.Close()
 	s.Close()
@@ -283,13 +283,13 @@ func TestWritableAfterExactFill(t *testing.T) {
 		}
 		c.write(strings.Repeat("x", room))
 	}
-	c.seen = 0
+	c.forget()
 	for c.Readiness(waiter.WritableEvents) == 0 {
 		if _, err := s.Read(io.Discard, tcpip.ReadOptions{}); err != nil {
 			w.run(time.Second)
 		}
 	}
-	if c.seen&waiter.WritableEvents == 0 {
+	if c.seen()&waiter.WritableEvents == 0 {
 		t.Error("no event")
 	}
 	c.Abort()
@@ -324,8 +324,8 @@ func TestUrgent(t *testing.T) {
 	if n, err := c.WriteUrgent([]byte("ab!")); n != 3 || err != nil {
 		t.Fatal(n, err)
 	}
-	if s.seen&waiter.EventPri == 0 {
-		t.Errorf("events %#x", s.seen)
+	if s.seen()&waiter.EventPri == 0 {
+		t.Errorf("events %#x", s.seen())
 	}
 	if n, pending := s.UrgentMark(); !pending || n == 0 {
 		t.Errorf("UrgentMark %d, %v", n, pending)

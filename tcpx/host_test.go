@@ -7,6 +7,7 @@ import (
 	"math/rand"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -38,6 +39,8 @@ type world struct {
 	t     testing.TB
 	clock *vclock.Clock
 	a, b  *host
+
+	handleLocal bool
 }
 
 // host is a netstack with the addresses 10.0.0.x and fd00::x.
@@ -57,6 +60,8 @@ type wire struct {
 	full bool
 	// log holds the packets that left.
 	log []packet
+	// mu guards log; tests with one goroutine need not care.
+	mu sync.Mutex
 }
 
 // packet is a TCP segment on the wire, or an empty one for anything else.
@@ -94,7 +99,9 @@ func (w *wire) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
 			return i, &tcpip.ErrNoBufferSpace{}
 		}
 		p := parsePacket(pkt)
+		w.mu.Lock()
 		w.log = append(w.log, p)
+		w.mu.Unlock()
 		if w.pass != nil && !w.pass(&p) {
 			continue
 		}
@@ -115,10 +122,11 @@ func (w *wire) count(f func(*packet) bool) (n int) {
 	return n
 }
 
-func newWorld(t testing.TB, opts ...Option) *world { return newWorldMTU(t, 1500, opts...) }
+func newWorld(t testing.TB, opts ...Option) *world { return newWorldWith(t, 1500, true, opts...) }
 
-func newWorldMTU(t testing.TB, mtu uint32, opts ...Option) *world {
-	w := &world{t: t, clock: vclock.New()}
+// newWorldWith is newWorld with a choice of MTU and of HandleLocal, which a host that takes packets for any address cannot have.
+func newWorldWith(t testing.TB, mtu uint32, handleLocal bool, opts ...Option) *world {
+	w := &world{t: t, clock: vclock.New(), handleLocal: handleLocal}
 	p, q := pipe.New("\x02\x00\x00\x00\x00\x01", "\x02\x00\x00\x00\x00\x02", mtu)
 	w.a = w.newHost(1, &wire{Endpoint: p}, opts)
 	w.b = w.newHost(2, &wire{Endpoint: q}, opts)
@@ -145,7 +153,7 @@ func (w *world) newHost(n byte, link *wire, opts []Option) *host {
 	h := &host{world: w, wire: link}
 	h.v4 = tcpip.AddrFrom4([4]byte{10, 0, 0, n})
 	h.v6 = tcpip.AddrFrom16([16]byte{0xfd, 15: n})
-	h.stack = newStack(w.t, w.clock, n, opts)
+	h.stack = newStack(w.clock, n, w.handleLocal, opts)
 	if err := h.stack.CreateNIC(1, link); err != nil {
 		w.t.Fatal(err)
 	}
@@ -165,12 +173,12 @@ func (w *world) newHost(n byte, link *wire, opts []Option) *host {
 	return h
 }
 
-func newStack(t testing.TB, clock tcpip.Clock, seed byte, opts []Option) *stack.Stack {
+func newStack(clock tcpip.Clock, seed byte, handleLocal bool, opts []Option) *stack.Stack {
 	return stack.New(stack.Options{
 		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol},
 		TransportProtocols: []stack.TransportProtocolFactory{New(opts...)},
 		Clock:              clock,
-		HandleLocal:        true,
+		HandleLocal:        handleLocal,
 		RandSource:         &lockedSource32{Source: rand.NewSource(int64(seed))},
 		SecureRNG:          &seededReader{rng: rand.New(rand.NewSource(int64(seed)))},
 	})
@@ -216,12 +224,17 @@ type socket struct {
 	t     testing.TB
 	queue *waiter.Queue
 	entry waiter.Entry
-	seen  waiter.EventMask
+	mask  atomic.Uint64
 }
+
+// seen returns the events since the last forget.
+func (s *socket) seen() waiter.EventMask { return waiter.EventMask(s.mask.Load()) }
+
+func (s *socket) forget() { s.mask.Store(0) }
 
 func newSocket(t testing.TB, e tcpip.Endpoint, q *waiter.Queue) *socket {
 	s := &socket{t: t, Endpoint: e.(*Endpoint), queue: q}
-	s.entry = waiter.NewFunctionEntry(waiter.AllEvents, func(m waiter.EventMask) { s.seen |= m })
+	s.entry = waiter.NewFunctionEntry(waiter.AllEvents, func(m waiter.EventMask) { s.mask.Or(uint64(m)) })
 	q.EventRegister(&s.entry)
 	return s
 }

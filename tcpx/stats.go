@@ -71,7 +71,7 @@ func (e *Endpoint) countEnd() {
 	switch last := e.EndpointState(); {
 	case e.wasConnected && (last == tcp.StateEstablished || last == tcp.StateCloseWait) && reason != tcb.ReasonNone:
 		e.proto.tcpStats.EstablishedResets.Increment()
-	case !e.wasConnected && reason != tcb.ReasonNone && reason != tcb.ReasonAborted:
+	case !e.wasConnected && reason != tcb.ReasonAborted && (reason != tcb.ReasonNone || e.parent != nil):
 		e.proto.tcpStats.FailedConnectionAttempts.Increment()
 		e.statistics().FailedConnectionAttempts.Increment()
 		if e.parent != nil {

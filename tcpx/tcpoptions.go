@@ -126,7 +126,10 @@ func (e *Endpoint) GetTCPOptionInt(opt int) (int, tcpip.Error) {
 	case OptSynCnt:
 		return s.SynRetries, nil
 	case OptLinger2:
-		return int(max(s.Linger2/time.Second, -1)), nil
+		if s.Linger2 < 0 {
+			return -1, nil
+		}
+		return int(s.Linger2 / time.Second), nil
 	case OptDeferAccept:
 		return int(s.DeferAccept / time.Second), nil
 	case OptWindowClamp:
