@@ -20,9 +20,9 @@ func init() {
 		"accept":        (*args).accept,
 		"accept4":       (*args).accept,
 		"connect":       (*args).connect,
-		"read":          func(a *args) prepared { return a.read(a.file(0), a.size(2), 0) },
-		"recv":          func(a *args) prepared { return a.read(a.file(0), a.size(2), a.flags(3)) },
-		"recvfrom":      func(a *args) prepared { return a.read(a.file(0), a.size(2), a.flags(3)) },
+		"read":          (*args).recv,
+		"recv":          (*args).recv,
+		"recvfrom":      (*args).recv,
 		"readv":         func(a *args) prepared { return a.read(a.file(0), a.vectorSize(a.at(1)), 0) },
 		"recvmsg":       (*args).recvmsg,
 		"write":         func(a *args) prepared { return a.write(a.buffer(1, 2), 0, netip.AddrPort{}) },
@@ -256,6 +256,16 @@ func (a *args) read(f *file, size int, flags target.MsgFlags) prepared {
 	}
 }
 
+// recv is read, recv and recvfrom, which differ in whether they have flags.
+func (a *args) recv() prepared {
+	a.noPointer(1)
+	flags := target.MsgFlags(0)
+	if a.call.Name != "read" {
+		flags = a.flags(3)
+	}
+	return a.read(a.file(0), a.size(2), flags)
+}
+
 // vectorSize is the length of all the parts of a list of struct iovec.
 func (a *args) vectorSize(e script.Expr) int {
 	total := int64(0)
@@ -305,13 +315,20 @@ func (a *args) recvmsg() prepared {
 	return a.read(a.file(0), a.vectorSize(a.message().Field("msg_iov")), a.flags(2))
 }
 
+// noPointer refuses a buffer that is given by its address, as NULL is: targets
+// have no address space.
+func (a *args) noPointer(i int) {
+	switch a.at(i).(type) {
+	case *script.Int, *script.Name:
+		a.fail("a buffer at a given address")
+	}
+}
+
 // buffer returns what to write: the string in argument i, or as many octets as
 // argument n says.
 func (a *args) buffer(i, n int) []byte {
 	size := a.size(n)
-	if _, pointer := a.at(i).(*script.Int); pointer {
-		a.fail("a buffer at a given address")
-	}
+	a.noPointer(i)
 	if s, ok := a.at(i).(*script.Str); ok && !s.Prefix {
 		b := []byte(s.Value)
 		return b[:min(len(b), size)]

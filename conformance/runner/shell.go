@@ -151,8 +151,10 @@ func (r *run) shellCommand(words []string, dir string, profile bool) error {
 		return nil
 	case name == "ip" && len(words) > 2 && words[1] == "tcp_metrics" && words[2] == "flush":
 		return nil
-	case name == "tc" && profile:
-		return nil
+	case name == "tc" && (profile || len(words) > 2 && words[1] == "qdisc" && strings.HasPrefix(words[2], "del")):
+		return nil // There is no queueing discipline to choose or to remove.
+	case name == "ethtool" && len(words) > 1 && words[1] == "-K":
+		return nil // Targets have no offloads.
 	case strings.HasSuffix(name, ".sh"):
 		return r.source(path.Join(dir, words[0]))
 	}

@@ -54,7 +54,7 @@ tc qdisc add dev tun0 root pfifo
 
 func TestCommandsThatAreNotUnderstood(t *testing.T) {
 	for _, cmd := range []string{
-		"ethtool -K tun0 tso off", "sysctl -q net.ipv4.tcp_sack", `sysctl -q net.ipv4.tcp_sack="1`, "sysctl a=$((1+1))",
+		"tc qdisc replace dev tun0 root fq", "ethtool --reset tun0", "sysctl -q net.ipv4.tcp_sack", `sysctl -q net.ipv4.tcp_sack="1`, "sysctl a=$((1+1))",
 		"sysctl a=$((99999*99999*99999*99999))", "sysctl a=$((1", "rm -rf /", "./missing.sh",
 	} {
 		res := runFake(t, &fake{}, "`"+cmd+"`\n0 %{ assert 1 }%\n", runner.Options{

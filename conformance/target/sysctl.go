@@ -57,7 +57,7 @@ func (n *netstack) set(name, value string) error {
 		}
 		return nil
 	}
-	if slices.Contains(settled[name], value) {
+	if slices.Contains(settled[name], value) || withoutEffect[name] {
 		return nil
 	}
 	return unsupported
@@ -162,8 +162,6 @@ var settled = map[string][]string{
 	"net.ipv4.tcp_early_retrans":             {"3", "4"},
 	"net.ipv4.tcp_slow_start_after_idle":     {"1"},
 	"net.ipv4.tcp_no_metrics_save":           {"0", "1"},
-	"net.ipv4.tcp_tso_win_divisor":           {"3"},
-	"net.ipv4.tcp_min_tso_segs":              {"1", "2"},
 	"net.ipv4.tcp_pacing_ss_ratio":           {"200"},
 	"net.ipv4.tcp_pacing_ca_ratio":           {"120"},
 	"net.ipv4.tcp_notsent_lowat":             {"4294967295", "-1"},
@@ -173,13 +171,18 @@ var settled = map[string][]string{
 	"net.ipv4.tcp_synack_retries":            {"5"},
 	"net.ipv4.tcp_abort_on_overflow":         {"0"},
 	"net.ipv4.tcp_rfc1337":                   {"1"},
-	"net.ipv4.tcp_autocorking":               {"0", "1"},
 	"net.ipv4.tcp_plb_enabled":               {"0"},
 	"net.ipv4.tcp_shrink_window":             {"0"},
 	"net.ipv4.tcp_stdurg":                    {"0"},
 	"net.ipv4.tcp_workaround_signed_windows": {"0"},
-	"net.core.rmem_max":                      nil,
-	"net.core.wmem_max":                      nil,
+}
+
+// withoutEffect are settings about how Linux builds super-segments for offload,
+// which no packet shows.
+var withoutEffect = map[string]bool{
+	"net.ipv4.tcp_min_tso_segs":    true,
+	"net.ipv4.tcp_tso_win_divisor": true,
+	"net.ipv4.tcp_autocorking":     true,
 }
 
 // number reads a setting with one number, in any base that sysctl takes.
