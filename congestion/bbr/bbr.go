@@ -131,7 +131,9 @@ type conn struct {
 	now              congestion.Time
 	delivered        uint64
 	inFlight         uint64
-	cwndLimited      bool
+	cwndLimited      bool   // C.is_cwnd_limited
+	full             bool   // the window was full ...
+	fullAt           uint64 // ... last when so much had been delivered
 	newlyAcked       uint64
 	rs               congestion.RateSample
 }
@@ -157,8 +159,13 @@ func (b *bbr) Init(cfg congestion.Config) {
 	b.setSendQuantum()
 }
 
-// OnSent implements congestion.Controller.
-func (b *bbr) OnSent(congestion.Time, uint64, uint64) {}
+// OnSent implements congestion.Controller. It notes when the window is full, for C.is_cwnd_limited: what a transport takes for limited may be generous towards
+// slow start, of which BBR has none. A window with less room than a burst is full.
+func (b *bbr) OnSent(_ congestion.Time, _, inFlight uint64) {
+	if inFlight+max(b.mss, b.sendQuantum) > b.cwnd {
+		b.full, b.fullAt = true, b.delivered
+	}
+}
 
 // OnIdleRestart implements congestion.Controller (§5.4.1, HandleRestartFromIdle). The window is kept.
 func (b *bbr) OnIdleRestart(now congestion.Time, _ time.Duration) {
@@ -176,12 +183,14 @@ func (b *bbr) OnIdleRestart(now congestion.Time, _ time.Duration) {
 func (b *bbr) OnAck(ev *congestion.AckEvent) {
 	b.now = ev.Now
 	b.delivered, b.inFlight = ev.Delivered, ev.InFlight
-	b.cwndLimited, b.newlyAcked = ev.CwndLimited, ev.Acked
+	b.newlyAcked = ev.Acked
 	b.savedNow = false
 	if !ev.Sample.HasPacket {
 		return // nothing was delivered
 	}
 	b.rs = ev.Sample
+	// In the last packet-timed round trip, that is, since the packet left.
+	b.cwndLimited = ev.CwndLimited && b.full && b.fullAt >= b.rs.PriorDelivered
 	b.rs.AppLimited = b.quiet(ev.Sample.PriorDelivered) || ev.Sample.AppLimited
 	if b.rs.RTT <= 0 {
 		b.rs.RTT = ev.RTT // of a retransmission, if timestamps tell

@@ -189,16 +189,16 @@ func meanWindow(t *testing.T, ctl congestion.Controller, start, p float64, drop 
 func TestUtilisation(t *testing.T) {
 	for _, x := range []struct{ b, want float64 }{{0, 0.925}, {3.0 / 7, 1}} {
 		t.Run(fmt.Sprintf("b=%.2f", x.b), func(t *testing.T) {
-			const bdp = 1000 * mss
+			const bdp = 400 * mss
 			sim := linksim.New(bdp*10, uint64(x.b*bdp)+2*mss)
 			flow := sim.Add(linksim.FlowConfig{
 				Controller: cubic.Options{DisableFastConvergence: true}.New(), RTT: rtt, MSS: mss, Pace: 1.02,
 				InitialWindow: bdp / 2, Ssthresh: bdp / 2,
 			})
-			sim.Run(60 * time.Second)
+			sim.Run(30 * time.Second)
 			before := sim.Link.Delivered()
-			sim.Run(360 * time.Second)
-			u := float64(sim.Link.Delivered()-before) / (300 * bdp * 10)
+			sim.Run(150 * time.Second)
+			u := float64(sim.Link.Delivered()-before) / (120 * bdp * 10)
 			t.Logf("utilisation %.3f, closed form %.3f", u, x.want)
 			if math.Abs(u-x.want) > 0.02 {
 				t.Errorf("utilisation %.3f, want %.3f ±0.02", u, x.want)

@@ -347,3 +347,14 @@ func TestHyStartRounds(t *testing.T) {
 		}
 	})
 }
+
+// TestEchoStopsGrowth checks RFC 3168 §6.1.2: no growth on an ACK with an ECN-Echo, in slow start and after it.
+func TestEchoStopsGrowth(t *testing.T) {
+	for _, ssthresh := range []uint64{congestion.MaxWindow, 10 * mss} {
+		conn := open(congestion.Config{InitialWindow: 10 * mss, Ssthresh: ssthresh})
+		for range 30 {
+			conn.ack(mss, func(ev *congestion.AckEvent) { ev.ECE = true })
+		}
+		conn.expect(t, "after 30 echoes", 10*mss, ssthresh)
+	}
+}

@@ -341,3 +341,14 @@ func TestSnapshotNamesTheState(t *testing.T) {
 		}
 	}
 }
+
+// TestEchoStopsGrowth checks RFC 3168 §6.1.2: no growth on an ACK with an ECN-Echo, in slow start and after it.
+func TestEchoStopsGrowth(t *testing.T) {
+	for _, ssthresh := range []uint64{congestion.MaxWindow, 10 * mss} {
+		c := open(congestion.Config{InitialWindow: 10 * mss, Ssthresh: ssthresh})
+		for range 30 {
+			c.ack(mss, func(ev *congestion.AckEvent) { ev.ECE = true })
+		}
+		c.expect(t, "after 30 echoes", 10*mss, ssthresh)
+	}
+}

@@ -99,11 +99,12 @@ func (w *Window) Restore(cwnd, ssthresh uint64) {
 func (w *Window) Deflate() { w.Cwnd = clamp(min(w.Ssthresh, congestion.MaxWindow), w.MSS) }
 
 // Validate runs the decay of RFC 7661 §4.4.2 at the arrival of an ACK and reports whether the window may grow: only one that limits the sender has proved that the
-// path carries it. In slow start half of the window will do (RFC 7661 §4.4), since a paced sender lags behind a window that doubles.
+// path carries it. In slow start half of the window will do (RFC 7661 §4.4), since a paced sender lags behind a window that doubles. An ACK with an ECN-Echo is
+// no reason to grow either (RFC 3168 §6.1.2).
 func (w *Window) Validate(ev *congestion.AckEvent) bool {
 	if ev.CwndLimited || ev.PriorInFlight >= w.Cwnd/2 {
 		w.unused = false
-		return ev.CwndLimited || w.InSlowStart()
+		return (ev.CwndLimited || w.InSlowStart()) && !ev.ECE
 	}
 	if !w.unused {
 		w.unused, w.unusedSince = true, ev.Now
