@@ -1,6 +1,9 @@
 package recovery
 
 import (
+	"cmp"
+	"slices"
+
 	"github.com/plumbline/plumbline/congestion"
 	"github.com/plumbline/plumbline/tcpx/internal/seq"
 )
@@ -47,14 +50,53 @@ type Queue struct {
 	tx     txOrder
 	// Ordered keeps the order of transmissions, which RACK needs. It is set before the first Push.
 	Ordered bool
-	// hint is at or before the first segment that is Lost and not Retrans; valid if hinted.
-	hint   seq.Num
-	hinted bool
+	// hint is at or before the first segment that is due for retransmission; valid while any is.
+	hint seq.Num
 
-	// Bytes and segments of each kind, for the flight size.
-	out, sackedBytes, lost, retrans                      uint64
-	outSegs, sackedSegs, lostSegs, retransSegs, dupAcked uint32
-	dupAckedBytes                                        uint64
+	// sum counts the records; NextLost relies on it.
+	sum counts
+	// dupAcked is what duplicate ACKs tell to be delivered, of a peer without SACK.
+	dupAcked tally
+}
+
+// tally is a number of bytes and of segments.
+type tally struct {
+	bytes uint64
+	segs  uint32
+}
+
+func (t *tally) add(s *Segment, sign int64) {
+	t.bytes += uint64(sign * int64(s.Len))
+	t.segs += uint32(sign * int64(s.Segs))
+}
+
+// counts sums up the records by their flags. due is what is Lost and not Retrans.
+type counts struct {
+	out, sacked, lost, retrans, due tally
+}
+
+// add counts a record with sign 1 and takes it out with -1.
+func (c *counts) add(s *Segment, sign int64) {
+	c.out.add(s, sign)
+	if s.Flags&Sacked != 0 {
+		c.sacked.add(s, sign)
+	}
+	if s.Flags&Lost != 0 {
+		c.lost.add(s, sign)
+	}
+	if s.Flags&Retrans != 0 {
+		c.retrans.add(s, sign)
+	}
+	if s.Flags&(Lost|Retrans) == Lost {
+		c.due.add(s, sign)
+	}
+}
+
+// setFlags changes a record's flags and the counts with them.
+func (q *Queue) setFlags(s *Segment, f Flags) {
+	q.sum.add(s, -1)
+	s.Flags = f
+	q.sum.add(s, 1)
 }
 
 // Len returns the number of records.
@@ -65,29 +107,30 @@ func (q *Queue) At(i int) *Segment { return &q.ring[(q.head+i)&(len(q.ring)-1)] 
 
 // InFlight is the flight size in bytes: sent, and neither delivered nor lost, plus what was retransmitted (RFC 6675's pipe).
 func (q *Queue) InFlight() uint64 {
-	delivered := q.sackedBytes + q.dupAckedBytes + q.lost
-	total := q.out + q.retrans
-	if delivered > total {
-		return 0
-	}
-	return total - delivered
+	return sub(q.sum.out.bytes+q.sum.retrans.bytes, q.sum.sacked.bytes+q.dupAcked.bytes+q.sum.lost.bytes)
 }
 
-// Outstanding, SackedBytes and LostBytes are in bytes.
-func (q *Queue) Outstanding() uint64 { return q.out }
+// Outstanding returns the bytes between SND.UNA and SND.NXT.
+func (q *Queue) Outstanding() uint64 { return q.sum.out.bytes }
 
 // SackedBytes returns the bytes that SACK blocks cover.
-func (q *Queue) SackedBytes() uint64 { return q.sackedBytes }
+func (q *Queue) SackedBytes() uint64 { return q.sum.sacked.bytes }
+
+// Delivered returns the outstanding bytes that are known to be delivered, by SACK blocks or by duplicate ACKs.
+func (q *Queue) Delivered() uint64 { return q.sum.sacked.bytes + q.dupAcked.bytes }
 
 // LostBytes returns the bytes that are lost and not delivered.
-func (q *Queue) LostBytes() uint64 { return q.lost }
+func (q *Queue) LostBytes() uint64 { return q.sum.lost.bytes }
 
 // RetransBytes returns the bytes of outstanding retransmissions.
-func (q *Queue) RetransBytes() uint64 { return q.retrans }
+func (q *Queue) RetransBytes() uint64 { return q.sum.retrans.bytes }
+
+// DueBytes returns the bytes that are lost and wait for their retransmission: what NextLost finds.
+func (q *Queue) DueBytes() uint64 { return q.sum.due.bytes }
 
 // Counts returns the outstanding, SACKed, lost and retransmitted segments, as tcp_info has them.
 func (q *Queue) Counts() (out, sacked, lost, retrans uint32) {
-	return q.outSegs, q.sackedSegs + q.dupAcked, q.lostSegs, q.retransSegs
+	return q.sum.out.segs, q.sum.sacked.segs + q.dupAcked.segs, q.sum.lost.segs, q.sum.retrans.segs
 }
 
 // Push appends a newly sent segment and returns its record for the sampler to fill in.
@@ -98,8 +141,7 @@ func (q *Queue) Push(s seq.Num, n uint32, segs uint16, fl Flags) *Segment {
 	q.n++
 	r := q.At(q.n - 1)
 	*r = Segment{Seq: s, Len: n, Segs: segs, Flags: fl}
-	q.out += uint64(n)
-	q.outSegs += uint32(segs)
+	q.sum.add(r, 1)
 	return r
 }
 
@@ -126,8 +168,7 @@ func (q *Queue) Shrink() {
 	if q.n == 0 && len(q.ring) > 4 {
 		q.ring, q.head = nil, 0
 		q.tx = txOrder{}
-		q.sacked = q.sacked[:0:0]
-		q.hinted = false
+		q.sacked = ranges{}
 	}
 }
 
@@ -145,47 +186,36 @@ func (q *Queue) find(s seq.Num) int {
 	return lo
 }
 
-// split cuts record i at octet n and returns nothing; both parts keep the state. n must be a multiple of the wire segment size, or at least leave both
-// parts non-empty.
+// split cuts record i after n octets, which leaves both parts non-empty; both keep the state. The shorter side of the ring makes room, so that an ACK that
+// cuts the oldest record costs nothing, however many follow.
 func (q *Queue) split(i int, n, mss uint32) {
 	if q.n == len(q.ring) {
 		q.grow()
 	}
-	for j := q.n; j > i+1; j-- {
-		*q.At(j) = *q.At(j - 1)
+	if i < q.n/2 {
+		q.head = (q.head - 1) & (len(q.ring) - 1)
+		for j := range i + 1 {
+			*q.At(j) = *q.At(j + 1)
+		}
+	} else {
+		for j := q.n; j > i+1; j-- {
+			*q.At(j) = *q.At(j - 1)
+		}
 	}
 	q.n++
 	a, b := q.At(i), q.At(i+1)
+	q.sum.add(a, -1)
 	*b = *a
 	b.Seq += seq.Num(n)
 	b.Len -= n
 	a.Len = n
 	a.Flags &^= Fin
-	asegs := uint16(min((n+mss-1)/mss, uint32(a.Segs)))
-	bsegs := uint16(1)
-	if a.Segs > asegs {
-		bsegs = a.Segs - asegs
-	}
 	// The parts may round up to one segment more than the whole.
-	if extra := uint32(asegs+bsegs) - uint32(a.Segs); extra > 0 {
-		q.addSegs(b.Flags, int(extra))
-	}
-	a.Segs, b.Segs = asegs, bsegs
-	a.State.Size = min(n, a.State.Size)
-	b.State.Size -= a.State.Size
-}
-
-func (q *Queue) addSegs(f Flags, d int) {
-	q.outSegs = uint32(int(q.outSegs) + d)
-	if f&Sacked != 0 {
-		q.sackedSegs = uint32(int(q.sackedSegs) + d)
-	}
-	if f&Lost != 0 {
-		q.lostSegs = uint32(int(q.lostSegs) + d)
-	}
-	if f&Retrans != 0 {
-		q.retransSegs = uint32(int(q.retransSegs) + d)
-	}
+	a.Segs = uint16(min((n+mss-1)/mss, uint32(a.Segs)))
+	b.Segs = max(b.Segs-a.Segs, 1)
+	a.State = b.State.Split(n)
+	q.sum.add(a, 1)
+	q.sum.add(b, 1)
 }
 
 // SplitFront makes record i at most n octets long.
@@ -208,34 +238,10 @@ func (q *Queue) PopAcked(una seq.Num, mss uint32) (s *Segment, was Flags) {
 		s = q.At(0)
 	}
 	was = s.Flags
-	q.remove(s)
+	q.sum.add(s, -1)
 	q.head = (q.head + 1) & (len(q.ring) - 1)
 	q.n--
 	return s, was
-}
-
-// remove takes a record out of all counts.
-func (q *Queue) remove(s *Segment) {
-	q.out -= uint64(s.Len)
-	q.outSegs -= uint32(s.Segs)
-	if s.Flags&Sacked != 0 {
-		q.sackedBytes -= uint64(s.Len)
-		q.sackedSegs -= uint32(s.Segs)
-	}
-	q.clear(s, Lost|Retrans)
-}
-
-// clear drops Lost and Retrans from a record and its counts.
-func (q *Queue) clear(s *Segment, f Flags) {
-	if f&s.Flags&Lost != 0 {
-		q.lost -= uint64(s.Len)
-		q.lostSegs -= uint32(s.Segs)
-	}
-	if f&s.Flags&Retrans != 0 {
-		q.retrans -= uint64(s.Len)
-		q.retransSegs -= uint32(s.Segs)
-	}
-	s.Flags &^= f
 }
 
 // MarkLost declares record i lost. If a retransmission of it was outstanding, that one is lost. It reports whether anything changed.
@@ -244,21 +250,16 @@ func (q *Queue) MarkLost(i int) bool {
 	if s.Flags&Sacked != 0 || s.Flags&(Lost|Retrans) == Lost {
 		return false
 	}
-	q.clear(s, Retrans)
-	if s.Flags&Lost == 0 {
-		s.Flags |= Lost
-		q.lost += uint64(s.Len)
-		q.lostSegs += uint32(s.Segs)
+	if q.sum.due.bytes == 0 || s.Seq.Less(q.hint) {
+		q.hint = s.Seq
 	}
-	if !q.hinted || s.Seq.Less(q.hint) {
-		q.hint, q.hinted = s.Seq, true
-	}
+	q.setFlags(s, s.Flags&^Retrans|Lost)
 	return true
 }
 
 // NextLost returns the index of the first record that is lost and not yet retransmitted, -1 if none.
 func (q *Queue) NextLost() int {
-	if !q.hinted || q.lost == q.retrans {
+	if q.sum.due.bytes == 0 {
 		return -1
 	}
 	for i := q.find(q.hint); i < q.n; {
@@ -273,54 +274,102 @@ func (q *Queue) NextLost() int {
 		}
 		i++
 	}
-	q.hinted = false
 	return -1
+}
+
+// NextHole returns the index of the first record from from on that is neither SACKed nor retransmitted and lies below the highest SACKed octet, -1 if there is
+// none (RFC 6675 §4, NextSeg rule 3).
+func (q *Queue) NextHole(from seq.Num) int {
+	end, ok := q.HighestSacked()
+	for i := q.find(from); ok && i < q.n; {
+		s := q.At(i)
+		switch {
+		case end.Leq(s.Seq):
+			return -1
+		case s.Flags&Sacked != 0:
+			i = q.skipSacked(i)
+		case s.Flags&Retrans == 0:
+			return i
+		default:
+			i++
+		}
+	}
+	return -1
+}
+
+// LastUnsacked returns the index of the last record that is not SACKed, -1 if there is none (RFC 6675 §4, NextSeg rule 4).
+func (q *Queue) LastUnsacked() int {
+	i := q.n - 1
+	for i >= 0 && q.At(i).Flags&Sacked != 0 {
+		l := q.sacked.spans()
+		i = q.find(l[q.sacked.index(q.At(i).Seq)].lo) - 1
+	}
+	return i
 }
 
 // Retransmit notes that record i is about to leave again.
 func (q *Queue) Retransmit(i int) *Segment {
 	s := q.At(i)
-	if s.Flags&Retrans == 0 {
-		q.retrans += uint64(s.Len)
-		q.retransSegs += uint32(s.Segs)
-	}
-	s.Flags |= Retrans | EverRetrans
+	q.setFlags(s, s.Flags|Retrans|EverRetrans)
 	return s
 }
 
 // ClearLost withdraws every loss mark, as when the loss proved spurious (RFC 4015).
 func (q *Queue) ClearLost() {
 	for i := range q.n {
-		q.clear(q.At(i), Lost|Retrans)
+		s := q.At(i)
+		q.setFlags(s, s.Flags&^(Lost|Retrans))
 	}
-	q.hinted = false
+	q.requeue()
 }
 
 // Renege forgets every SACK mark: the receiver may have dropped what it had SACKed (RFC 2018 §8).
 func (q *Queue) Renege() {
 	for i := range q.n {
-		q.At(i).Flags &^= Sacked
+		s := q.At(i)
+		q.setFlags(s, s.Flags&^Sacked)
 	}
-	q.sackedBytes, q.sackedSegs = 0, 0
-	q.sacked = q.sacked[:0]
+	q.sacked.clear()
+	q.requeue()
 }
 
-// DupAck counts a duplicate ACK of a peer without SACK: one more segment has left the network (RFC 5681 §3.2, RFC 6675's idea without SACK).
-func (q *Queue) DupAck(mss uint32) {
-	// The head is missing, so that at most what follows it can have been delivered.
-	if q.dupAckedBytes+uint64(mss) > q.out-min(q.out, uint64(mss)) {
+// requeue enters whatever may be lost in transmission order again, since DetectLoss has passed by what was marked or SACKed.
+func (q *Queue) requeue() {
+	if !q.Ordered {
 		return
 	}
-	q.dupAcked++
-	q.dupAckedBytes += uint64(mss)
+	q.tx.n, q.tx.head = 0, 0
+	for i := range q.n {
+		if s := q.At(i); s.Flags&Sacked == 0 && s.Flags&(Lost|Retrans) != Lost {
+			q.tx.push(transmission{s.Seq, s.End(), s.State.TxSeq})
+		}
+	}
+	slices.SortFunc(q.tx.ring[:q.tx.n], func(a, b transmission) int { return cmp.Compare(a.txSeq, b.txSeq) })
+}
+
+// DupAck counts a duplicate ACK of a peer without SACK: one more segment has left the network (RFC 5681 §3.2). It returns how many bytes that is reckoned to
+// be, 0 if there were more duplicates than segments that could cause them: the oldest is missing, so that it is one of those behind it.
+func (q *Queue) DupAck(mss uint32) uint64 {
+	next := int(q.dupAcked.segs) + 1
+	if next >= int(q.sum.out.segs) || q.n == 0 {
+		return 0
+	}
+	n := min(mss, q.At(min(next, q.n-1)).Len)
+	n = uint32(min(uint64(n), sub(q.sum.out.bytes, q.dupAcked.bytes+1)))
+	q.dupAcked.bytes += uint64(n)
+	q.dupAcked.segs++
+	return uint64(n)
 }
 
 // DupAckReset forgets duplicate ACKs worth n bytes, all of them if n is 0, and returns how many bytes that were: they had been counted as delivered before.
 func (q *Queue) DupAckReset(n uint64, mss uint32) uint64 {
-	if n == 0 || n >= q.dupAckedBytes {
-		n = q.dupAckedBytes
+	left := sub(q.dupAcked.bytes, n)
+	if n == 0 || q.n == 0 {
+		left = 0
+	} else {
+		left = min(left, q.sum.out.bytes-1)
 	}
-	q.dupAckedBytes -= n
-	q.dupAcked = uint32((q.dupAckedBytes + uint64(mss) - 1) / uint64(mss))
+	n = q.dupAcked.bytes - left
+	q.dupAcked = tally{left, uint32((left + uint64(mss) - 1) / uint64(mss))}
 	return n
 }

@@ -87,12 +87,19 @@ func (r *RACK) Delivered(s *Segment, was Flags, now congestion.Time, minRTT time
 
 // DSACK adapts the window to an ACK that carries a DSACK, at most once a round trip (§6.2 step 4).
 func (r *RACK) DSACK(una, nxt seq.Num) {
-	if r.inDSACKRound && !r.dsackRound.Leq(una) {
+	if r.endRound(una); r.inDSACKRound {
 		return
 	}
 	r.inDSACKRound, r.dsackRound = true, nxt
 	r.reoWndMult = min(r.reoWndMult+1, 254)
 	r.persist = reoWndPersist
+}
+
+// endRound forgets a round of DSACKs that una has passed.
+func (r *RACK) endRound(una seq.Num) {
+	if r.inDSACKRound && r.dsackRound.Leq(una) {
+		r.inDSACKRound = false
+	}
 }
 
 // RecoveryExit counts a recovery that ended, after some of which the window shrinks back (§6.2 step 4).
@@ -105,8 +112,9 @@ func (r *RACK) RecoveryExit() {
 	}
 }
 
-// ReoWnd returns the reordering window (§6.2 step 4). inRecovery covers fast and RTO recovery; sackedSegs is the number of SACKed segments.
-func (r *RACK) ReoWnd(minRTT, srtt time.Duration, inRecovery bool, sackedSegs uint32) time.Duration {
+// ReoWnd returns the reordering window (§6.2 step 4). una is SND.UNA; inRecovery covers fast and RTO recovery; sackedSegs is the number of SACKed segments.
+func (r *RACK) ReoWnd(una seq.Num, minRTT, srtt time.Duration, inRecovery bool, sackedSegs uint32) time.Duration {
+	r.endRound(una)
 	if !r.ReorderingSeen && (inRecovery || sackedSegs >= DupThresh) {
 		return 0
 	}

@@ -52,12 +52,15 @@ func (m *MinRTT) Update(rtt, now time.Duration) {
 		m.next, m.nextFrom = rtt, now
 		return
 	}
-	if now-m.nextFrom > minRTTWindow/2 && m.next == m.best || rtt < m.next {
+	if rtt < m.next || m.next == m.best && now-m.nextFrom > minRTTWindow/2 {
 		m.next, m.nextFrom = rtt, now
 	}
 	if now-m.bestAt > minRTTWindow {
 		m.best, m.bestAt = m.next, m.nextFrom
 		m.next, m.nextFrom = rtt, now
+	}
+	if now-m.bestAt > minRTTWindow {
+		m.best, m.bestAt = rtt, now
 	}
 }
 

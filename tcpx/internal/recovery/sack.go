@@ -37,10 +37,7 @@ func (w *SackWalk) Next() (s *Segment, was Flags) {
 		s = q.At(w.i)
 		w.i++
 		was := s.Flags
-		q.clear(s, Lost|Retrans)
-		s.Flags |= Sacked
-		q.sackedBytes += uint64(s.Len)
-		q.sackedSegs += uint32(s.Segs)
+		q.setFlags(s, s.Flags&^(Lost|Retrans)|Sacked)
 		w.note(s)
 		return s, was
 	}
@@ -50,23 +47,23 @@ func (w *SackWalk) Next() (s *Segment, was Flags) {
 
 // fit splits the record at w.i so that it lies within the block; false if no whole wire segment of it does.
 func (w *SackWalk) fit(s *Segment) bool {
+	before, n := uint32(0), s.Len
 	if s.Seq.Less(w.lo) {
-		skip := (uint32(w.lo.Sub(s.Seq)) + w.mss - 1) / w.mss * w.mss
-		if s.Segs <= 1 || skip >= s.Len {
-			return false
-		}
-		w.q.split(w.i, skip, w.mss)
-		w.i++
-		s = w.q.At(w.i)
+		before = (uint32(w.lo.Sub(s.Seq)) + w.mss - 1) / w.mss * w.mss
 	}
-	if s.End().Leq(w.hi) {
-		return true
+	if w.hi.Less(s.End()) {
+		n = uint32(w.hi.Sub(s.Seq)) / w.mss * w.mss
 	}
-	n := uint32(w.hi.Sub(s.Seq)) / w.mss * w.mss
-	if w.hi.Leq(s.Seq) || s.Segs <= 1 || n == 0 {
+	if before >= n || s.Segs <= 1 && (before > 0 || n < s.Len) {
 		return false
 	}
-	w.q.split(w.i, n, w.mss)
+	if n < s.Len {
+		w.q.split(w.i, n, w.mss)
+	}
+	if before > 0 {
+		w.q.split(w.i, before, w.mss)
+		w.i++
+	}
 	return true
 }
 
@@ -89,29 +86,32 @@ func (w *SackWalk) flush() {
 // skipSacked returns the index of the first record after the SACKed range that record i lies in.
 func (q *Queue) skipSacked(i int) int {
 	s := q.At(i)
+	l := q.sacked.spans()
 	j := q.sacked.index(s.Seq)
-	if j == len(q.sacked) || s.Seq.Less(q.sacked[j].lo) {
+	if j == len(l) || s.Seq.Less(l[j].lo) {
 		return i + 1 // not entered yet: the walk that found it is still under way
 	}
-	return max(i+1, q.find(q.sacked[j].hi))
+	return max(i+1, q.find(l[j].hi))
 }
 
 // HighestSacked returns the end of the highest SACKed range, ok if there is one.
 func (q *Queue) HighestSacked() (end seq.Num, ok bool) {
-	if len(q.sacked) == 0 {
+	l := q.sacked.spans()
+	if len(l) == 0 {
 		return 0, false
 	}
-	return q.sacked[len(q.sacked)-1].hi, true
+	return l[len(l)-1].hi, true
 }
 
 // LossEdge returns the sequence number below which RFC 6675's IsLost holds for whatever is not SACKed: more than (DupThresh-1)*SMSS octets, or DupThresh
 // discontiguous ranges, are SACKed above it.
 func (q *Queue) LossEdge(dupThresh int, mss uint32) (edge seq.Num, ok bool) {
 	var bytes uint64
-	for i := len(q.sacked) - 1; i >= 0; i-- {
-		r := q.sacked[i]
+	l := q.sacked.spans()
+	for i := len(l) - 1; i >= 0; i-- {
+		r := l[i]
 		bytes += uint64(r.hi - r.lo)
-		if bytes > uint64(dupThresh-1)*uint64(mss) || len(q.sacked)-i >= dupThresh {
+		if bytes > uint64(dupThresh-1)*uint64(mss) || len(l)-i >= dupThresh {
 			return r.lo, true
 		}
 	}

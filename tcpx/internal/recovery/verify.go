@@ -4,47 +4,67 @@ import "fmt"
 
 // Verify recomputes every count from the records and compares. It is for tests and fuzzing; it costs O(records).
 func (q *Queue) Verify() error {
-	var r Queue
+	var want counts
+	firstDue := -1
 	for i := range q.n {
 		s := q.At(i)
-		if s.Len == 0 {
+		switch {
+		case s.Len == 0 || s.Segs == 0:
 			return fmt.Errorf("record %d at %d is empty", i, s.Seq)
-		}
-		if i > 0 && q.At(i-1).End() != s.Seq {
+		case i > 0 && q.At(i-1).End() != s.Seq:
 			return fmt.Errorf("record %d starts at %d, the one before ends at %d", i, s.Seq, q.At(i-1).End())
-		}
-		if s.Flags&Sacked != 0 && s.Flags&(Lost|Retrans) != 0 {
+		case s.Flags&Sacked != 0 && s.Flags&(Lost|Retrans) != 0:
 			return fmt.Errorf("record %d is SACKed and lost: flags %b", i, s.Flags)
+		case s.Flags&Sacked != 0 != q.sacked.overlaps(s.Seq, s.End()):
+			return fmt.Errorf("record %d from %d to %d has flags %b, the ranges are %v", i, s.Seq, s.End(), s.Flags, q.sacked.spans())
 		}
-		r.out += uint64(s.Len)
-		r.outSegs += uint32(s.Segs)
-		if s.Flags&Sacked != 0 {
-			r.sackedBytes += uint64(s.Len)
-			r.sackedSegs += uint32(s.Segs)
-			if j := q.sacked.index(s.Seq); j == len(q.sacked) || s.Seq.Less(q.sacked[j].lo) || q.sacked[j].hi.Less(s.End()) {
-				return fmt.Errorf("record %d is SACKed but not in the ranges", i)
-			}
-		}
-		if s.Flags&Lost != 0 {
-			r.lost += uint64(s.Len)
-			r.lostSegs += uint32(s.Segs)
-		}
-		if s.Flags&Retrans != 0 {
-			r.retrans += uint64(s.Len)
-			r.retransSegs += uint32(s.Segs)
+		want.add(s, 1)
+		if firstDue < 0 && s.Flags&(Lost|Retrans) == Lost {
+			firstDue = i
 		}
 	}
 	var ranged uint64
-	for _, s := range q.sacked {
+	for i, s := range q.sacked.spans() {
 		ranged += uint64(s.hi - s.lo)
+		if i > 0 && !q.sacked.spans()[i-1].hi.Less(s.lo) {
+			return fmt.Errorf("the ranges %v touch", q.sacked.spans())
+		}
 	}
-	if ranged != r.sackedBytes {
-		return fmt.Errorf("the ranges hold %d bytes, the records %d", ranged, r.sackedBytes)
+	if ranged != want.sacked.bytes {
+		return fmt.Errorf("the ranges hold %d bytes, the records %d", ranged, want.sacked.bytes)
 	}
-	got := [...]uint64{q.out, q.sackedBytes, q.lost, q.retrans, uint64(q.outSegs), uint64(q.sackedSegs), uint64(q.lostSegs), uint64(q.retransSegs)}
-	want := [...]uint64{r.out, r.sackedBytes, r.lost, r.retrans, uint64(r.outSegs), uint64(r.sackedSegs), uint64(r.lostSegs), uint64(r.retransSegs)}
-	if got != want {
-		return fmt.Errorf("counts (bytes out, SACKed, lost, retransmitted, then segments) are %v, want %v", got, want)
+	if q.sum != want {
+		return fmt.Errorf("the counts (out, SACKed, lost, retransmitted, due) are %v, want %v", q.sum, want)
+	}
+	if q.dupAcked.bytes > 0 && q.dupAcked.bytes >= q.sum.out.bytes {
+		return fmt.Errorf("duplicate ACKs are worth %d of %d bytes", q.dupAcked.bytes, q.sum.out.bytes)
+	}
+	if got := q.NextLost(); got != firstDue {
+		return fmt.Errorf("NextLost is %d, want %d", got, firstDue)
+	}
+	return q.verifyOrder()
+}
+
+// verifyOrder checks that RACK will visit every record that it may have to mark.
+func (q *Queue) verifyOrder() error {
+	if !q.Ordered {
+		return nil
+	}
+	entered := make(map[uint64]bool)
+	last := uint64(0)
+	for i := range q.tx.n {
+		t := q.tx.ring[(q.tx.head+i)&(len(q.tx.ring)-1)]
+		if t.txSeq < last {
+			return fmt.Errorf("transmission %d comes after %d", t.txSeq, last)
+		}
+		last = t.txSeq
+		entered[t.txSeq] = true
+	}
+	for i := range q.n {
+		s := q.At(i)
+		if s.Flags&Sacked == 0 && s.Flags&(Lost|Retrans) != Lost && !entered[s.State.TxSeq] {
+			return fmt.Errorf("record %d, transmission %d with flags %b, is not in the order of transmissions", i, s.State.TxSeq, s.Flags)
+		}
 	}
 	return nil
 }

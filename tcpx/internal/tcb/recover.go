@@ -98,7 +98,7 @@ func (t *TCB) detectLoss(now Time, n *ackNews) {
 func (t *TCB) detectRACK(now Time) {
 	inRecovery := t.rec.state == caRecovery || t.rec.state == caLoss
 	_, sacked, _, _ := t.rtx.Counts()
-	wnd := t.rack.ReoWnd(t.minRTT.Get(), t.rto.SRTT, inRecovery, sacked)
+	wnd := t.rack.ReoWnd(t.sndUna, t.minRTT.Get(), t.rto.SRTT, inRecovery, sacked)
 	if left := t.rack.DetectLoss(&t.rtx, now, wnd, t); left > 0 {
 		t.arm(timerReorder, now+left)
 	} else {

@@ -134,7 +134,7 @@ func (t *TCB) enterLoss(now Time) {
 	t.rtx.DupAckReset(0, t.mss)
 	t.dupAcks = 0
 	t.ack.Now, t.ack.Lost = now, 0
-	wnd := t.rack.ReoWnd(t.minRTT.Get(), t.rto.SRTT, true, 0)
+	wnd := t.rack.ReoWnd(t.sndUna, t.minRTT.Get(), t.rto.SRTT, true, 0)
 	for i := range t.rtx.Len() {
 		if s := t.rtx.At(i); s.Flags&recovery.Sacked == 0 && (i == 0 || !t.rtx.Ordered || t.rack.Expired(s, now, wnd)) {
 			t.markLost(i)
