@@ -39,6 +39,9 @@ func (t *TCB) outputLost(now Time) bool {
 		if i < 0 {
 			return false
 		}
+		if q := t.rtx.At(i).Seq; q != t.sndUna && t.sndUna.Add(int(min(t.sndWnd, 1<<30))).Leq(q) {
+			return true // the window has shrunk (SHLD-16): the first segment alone goes out, at the time-out, and serves as the probe
+		}
 		flight, cwnd := t.rtx.InFlight(), t.cwnd()
 		room := sub64(cwnd, flight)
 		if room < min(uint64(t.rtx.At(i).Len), uint64(t.mss)) && flight > 0 {
