@@ -25,6 +25,8 @@ type candidate struct {
 	rest  *outbound
 	// short says that it is a retransmission of less than the script has.
 	short bool
+	// longest is the length of the longest piece.
+	longest int
 	// payload is what a segment carries. It is not in got, which would
 	// print it.
 	payload []byte
@@ -200,6 +202,7 @@ func (r *run) join(cand *candidate, want *script.TCP, deadline time.Duration) {
 		return
 	}
 	sizes := []int{int(t.Len)}
+	defer func() { cand.longest = slices.Max(sizes) }()
 	for r.needsMore(t, want) {
 		if r.isShortRetransmission(cand.conn, t, want) && !r.continues(cand) {
 			return
@@ -276,7 +279,7 @@ func (r *run) joins(t, n, want *script.TCP, sizes []int) bool {
 // sender may put into one segment what the script has in two.
 func (r *run) split(cand *candidate, want *script.TCP) {
 	t := cand.got.TCP
-	if r.strict || r.strictSegments || want.Len == 0 || t.Seq != want.Seq || t.Flags&(script.SYN|script.RST) != 0 {
+	if r.strict || r.strictSegments && cand.longest > int(want.Len) || want.Len == 0 || t.Seq != want.Seq || t.Flags&(script.SYN|script.RST) != 0 {
 		return
 	}
 	finEarly := t.Flags&script.FIN != 0 && want.Flags&script.FIN == 0
