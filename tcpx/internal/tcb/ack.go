@@ -18,8 +18,6 @@ type ackNews struct {
 	delivered, lost uint64
 	// sacked tells that SACK blocks covered something new, dsack that the ACK reports a duplicate.
 	sacked, dsack bool
-	// inRecovery tells that fast recovery was under way when the ACK came.
-	inRecovery bool
 	// original tells that data sent before the last RTO and never retransmitted was delivered (F-RTO).
 	original bool
 	// partial is the number of bytes acknowledged cumulatively.
@@ -58,24 +56,29 @@ func (t *TCB) synAcked(now Time, s *Segment) bool {
 		t.sendReset(now, s)
 		return false
 	}
-	if t.DeferAccept > 0 && t.has(flagPassive) && !t.has(flagDeferred) && s.Len == 0 && !s.Flags.Has(FIN) {
-		// TCP_DEFER_ACCEPT: wait for data, but not for ever.
-		t.set(flagDeferred)
-		t.arm(timerWait, now+t.DeferAccept)
-		t.disarm(timerRTO)
+	if !t.has(flagDeferred) {
+		t.sampleSYN(now, s)
 	}
-	if t.has(flagDeferred) && s.Len == 0 && !s.Flags.Has(FIN) && t.armed(timerWait) {
-		t.sndWl1, t.sndWl2 = s.Seq, s.Ack
-		t.sndWnd = uint32(s.Wnd) << t.sndWScale
-		t.maxSndWnd = max(t.maxSndWnd, t.sndWnd)
+	t.firstWindow(s)
+	if s.Len == 0 && !s.Flags.Has(FIN) && t.deferred(now) {
 		return false
 	}
-	t.sampleSYN(now, s)
 	t.sndUna = t.iss + 1
-	t.sndWl1, t.sndWl2 = s.Seq, s.Ack
-	t.sndWnd = uint32(s.Wnd) << t.sndWScale
-	t.maxSndWnd = max(t.maxSndWnd, t.sndWnd)
 	t.becomeEstablished(now)
+	return true
+}
+
+// deferred reports whether TCP_DEFER_ACCEPT holds back a connection whose handshake is complete: until data comes, but not for ever.
+func (t *TCB) deferred(now Time) bool {
+	if t.has(flagDeferred) {
+		return t.armed(timerWait)
+	}
+	if t.DeferAccept <= 0 || !t.has(flagPassive) || t.has(flagFinQueued) {
+		return false
+	}
+	t.set(flagDeferred)
+	t.arm(timerWait, now+t.DeferAccept)
+	t.disarm(timerRTO)
 	return true
 }
 
@@ -140,7 +143,6 @@ func (t *TCB) processACK(now Time, s *Segment) {
 	}
 	t.sampleRTT(now, s, &n)
 	t.detectLoss(now, &n)
-	n.inRecovery = t.rec.state == caRecovery
 	t.recover(now, s, &n, prior, outstanding, priorSacked)
 	t.tellController(now, &n, prior)
 	t.windowNews(now)
@@ -312,8 +314,7 @@ func (t *TCB) tellController(now Time, n *ackNews, prior uint64) {
 	e.Delivered, e.TotalLost = t.smp.Delivered(), t.smp.Lost()
 	e.RTT, e.SRTT, e.MinRTT = n.rtt, t.rto.SRTT, t.minRTT.Get()
 	e.CwndLimited = t.usage.limited(t)
-	// The ACK that ends recovery belongs to it: the window becomes ssthresh and grows from the next on (RFC 5681 §3.2 step 6, RFC 9937 §6).
-	e.InRecovery, e.InLoss = n.inRecovery || t.rec.state == caRecovery, t.rec.state == caLoss
+	e.InRecovery, e.InLoss = t.rec.state == caRecovery, t.rec.state == caLoss
 	if e.Sample.Valid {
 		t.stats.rate, t.stats.rateAppLimited = e.Sample.DeliveryRate, e.Sample.AppLimited
 	}
@@ -340,17 +341,6 @@ func (t *TCB) cwnd() uint64 {
 		return t.rec.cwnd
 	}
 	return t.ctl.Cwnd
-}
-
-// windowNews starts or stops the persist timer as the window closed or opened.
-func (t *TCB) windowNews(now Time) {
-	if t.rtx.Len() > 0 || t.sndBuf.next.Sub(t.sndNxt) <= 0 {
-		t.disarm(timerPersist)
-		return
-	}
-	if t.sndUna.Add(int(t.sndWnd)).Sub(t.sndNxt) >= min(int(t.mss), t.sndBuf.next.Sub(t.sndNxt)) {
-		t.disarm(timerPersist)
-	}
 }
 
 // progress is called when SND.UNA advanced: the retransmission timer starts again (RFC 6298 §5.2, §5.3) and writers may go on.

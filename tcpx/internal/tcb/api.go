@@ -63,6 +63,9 @@ const (
 	// EventTimeWaitSYN: the SYN just passed to SegmentArrives may start a new incarnation (RFC 6191, RFC 9293 §3.10.7.4): the TCB is CLOSED and the owner
 	// hands the SYN to the listener.
 	EventTimeWaitSYN
+	// EventR1: R1 retransmissions in a row made no progress (RFC 9293 §3.8.3). The owner tells the network layer that the path or the
+	// neighbour may be gone (MUST-20); the connection goes on until R2.
+	EventR1
 )
 
 // Reason is why a connection failed.

@@ -83,9 +83,8 @@ func (t *TCB) arrivesSynSent(now Time, s *Segment) {
 
 // acceptTail queues the text and FIN of a handshake segment.
 func (t *TCB) acceptTail(now Time, s *Segment) {
-	t.rcvAdv = seq.Max(t.rcvAdv, t.rcvNxt.Add(min(t.space(), 65535)))
+	t.urgent(s)
 	if t.trim(s) {
-		t.urgent(s)
 		t.text(now, s)
 	}
 }
@@ -147,12 +146,12 @@ func (t *TCB) arrivesSynchronized(now Time, s *Segment) {
 	if t.timers[timerKeepAlive] != 0 {
 		t.probes = 0
 	}
-	// Sixth, seventh, eighth: URG, text, FIN.
-	if !t.trim(s) {
-		return
-	}
+	// Sixth, check the URG bit, before trim moves SEG.SEQ and also of what a closed window makes it discard (MUST-66).
 	t.urgent(s)
-	t.text(now, s)
+	// Seventh, eighth: text and FIN.
+	if t.trim(s) {
+		t.text(now, s)
+	}
 }
 
 // repeatedSYN handles what a peer may send before it has our SYN-ACK or while both sides open. It reports whether the segment is done with.
@@ -161,16 +160,18 @@ func (t *TCB) repeatedSYN(now Time, s *Segment) bool {
 		return false
 	}
 	if !s.Flags.Has(ACK) {
-		// The SYN again: our SYN-ACK was lost.
+		// The SYN again: our SYN-ACK was lost. The timer runs on, so that no flood of SYNs keeps the attempt alive.
 		if now-t.lastSend >= minSynAckGap {
-			t.set(flagSynRetrans)
-			t.sendSYN(now)
+			at := t.timers[timerRTO]
+			t.resendSYN(now)
+			t.timers[timerRTO] = at
 		}
 		return true
 	}
-	// SYN-ACK of a simultaneous open: what counts is its ACK.
+	// SYN-ACK of a simultaneous open: what counts is its ACK, and its window, which is not scaled (RFC 7323 §2.2).
 	s.Seq++
 	s.Flags &^= SYN
+	s.unscaled = true
 	return false
 }
 
@@ -271,6 +272,7 @@ func (t *TCB) reset(now Time, s *Segment) {
 	switch t.state {
 	case StateSynRecv:
 		if t.has(flagPassive) {
+			t.reason = ReasonReset
 			t.toClosed() // back to LISTEN: the user need not be told (MUST-11)
 			return
 		}

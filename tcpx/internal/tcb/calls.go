@@ -63,6 +63,7 @@ func (t *TCB) Read(now Time, w io.Writer, n int, peek bool) (int, error) {
 	if n == 0 || peek {
 		return n, err
 	}
+	t.passUrgent()
 	t.tune.consumed(t, now, n)
 	if t.windowUpdateDue() {
 		t.set(flagAckNow)
@@ -123,6 +124,7 @@ func (t *TCB) earlyFIN(now Time) {
 func (t *TCB) ShutdownRead(now Time) {
 	t.set(flagReadShut)
 	t.rcvBuf.release()
+	t.passUrgent()
 	t.events |= EventReadable
 	if t.state != StateClosed && t.windowUpdateDue() {
 		t.set(flagAckNow)

@@ -226,6 +226,6 @@ func (t *TCB) established(now Time) {
 	t.usage.reset(t.sndNxt)
 	// Slow start of the peer wants ACKs at once (RFC 5681 allows it, every stack does it).
 	t.quickAcks = uint8(min(max(t.space()/(2*int(t.rcvMSS)), 2), 16))
-	t.tune.reset(now, t.rcvNxt, t.space())
+	t.tune.reset(t, now)
 	t.restartKeepAlive(now)
 }

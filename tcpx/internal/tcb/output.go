@@ -50,7 +50,7 @@ func (t *TCB) outputLost(now Time) bool {
 		if t.paced(now) {
 			return true
 		}
-		if n := t.quantum(int(room)); t.rtx.At(i).Len > uint32(n) {
+		if n := t.quantum(t.rtx.At(i).Seq, int(room)); t.rtx.At(i).Len > uint32(n) {
 			t.rtx.SplitFront(i, uint32(n), t.mss)
 		}
 		if !t.retransmit(now, i) {
@@ -69,11 +69,20 @@ func (t *TCB) paced(now Time) bool {
 	return true
 }
 
-// quantum is how much may leave as one unit: whole segments within room, at least one.
-func (t *TCB) quantum(room int) int {
+// unitMax is the largest unit that the link may cut into segments, at q. The urgent pointer counts from each segment's own sequence number, which a link that
+// copies headers does not know: urgent data leaves segment by segment.
+func (t *TCB) unitMax(q Seq) uint32 {
+	if t.has(flagUrgOut) && q.Less(t.sndUp) {
+		return 0
+	}
+	return t.gsoMax
+}
+
+// quantum is how much may leave at q as one unit: whole segments within room, at least one.
+func (t *TCB) quantum(q Seq, room int) int {
 	n := int(t.mss)
-	if t.gsoMax > t.mss {
-		q := int(t.gsoMax)
+	if unit := t.unitMax(q); unit > t.mss {
+		q := int(unit)
 		if t.ctl.SendQuantum > 0 {
 			q = min(q, int(t.ctl.SendQuantum))
 		}
@@ -85,7 +94,7 @@ func (t *TCB) quantum(room int) int {
 // retransmit sends record i again. It reports whether the link took it.
 func (t *TCB) retransmit(now Time, i int) bool {
 	r := t.rtx.At(i)
-	if r.Len > t.mss && t.gsoMax < r.Len {
+	if r.Len > t.mss && t.unitMax(r.Seq) < r.Len {
 		t.rtx.SplitFront(i, t.mss, t.mss)
 		r = t.rtx.At(i)
 	}
@@ -154,8 +163,7 @@ func (t *TCB) windowRoom() int { return t.sndUna.Add(int(min(t.sndWnd, 1<<30))).
 func (t *TCB) outputNew(now Time) {
 	for {
 		avail := t.unsent()
-		fin := t.has(flagFinQueued) && !t.has(flagFinSent)
-		if avail == 0 && !fin {
+		if avail == 0 && !t.finDue() {
 			t.smp.MarkAppLimited(t.appLimitedFlight())
 			break
 		}
@@ -168,7 +176,7 @@ func (t *TCB) outputNew(now Time) {
 			break
 		}
 		n, limited := t.sendable(avail, int(min(sub64(cwnd, flight), 1<<30)))
-		if n == 0 && !(fin && avail == 0) {
+		if n == 0 && (avail > 0 || limited) {
 			t.heldBack(now, limited)
 			break
 		}
@@ -189,7 +197,7 @@ func (t *TCB) sendable(avail, room int) (n int, limited bool) {
 	if wnd <= 0 {
 		return 0, true
 	}
-	n = min(avail, wnd, t.quantum(room))
+	n = min(avail, wnd, t.quantum(t.sndNxt, room))
 	mss := int(t.mss)
 	if n >= mss {
 		if part := n % mss; part > 0 && !t.mayFinish(n, avail) {
@@ -235,7 +243,8 @@ func sub64(a, b uint64) uint64 {
 	return a - b
 }
 
-// heldBack arms the persist timer if nothing else will make the connection go on: a closed window, or a small segment without anything in flight (SWS override).
+// heldBack arms the persist timer if nothing else will make the connection go on: a closed window, which holds back FIN as well as text, or a small segment without
+// anything in flight.
 func (t *TCB) heldBack(now Time, limited bool) {
 	if t.rtx.Len() == 0 && !t.armed(timerPersist) && (limited || t.Cork || t.has(flagMore)) {
 		t.backoff = 0
@@ -246,12 +255,47 @@ func (t *TCB) heldBack(now Time, limited bool) {
 // corkTime is how long TCP_CORK and MSG_MORE hold a partial segment, as in Linux.
 const corkTime = 200 * time.Millisecond
 
+// The bounds of the time after which sender SWS avoidance is overridden (RFC 9293 §3.8.6.2.1).
+const (
+	minOverride = 100 * time.Millisecond
+	maxOverride = time.Second
+)
+
 func (t *TCB) persistTime(limited bool) time.Duration {
-	if !limited {
+	switch {
+	case !limited:
 		return corkTime
+	case t.windowRoom() > 0:
+		return min(max(t.baseRTO(), minOverride), maxOverride)
+	default:
+		return t.currentRTO()
 	}
-	return t.currentRTO()
 }
+
+// windowNews starts or stops the persist timer as the window closed or opened.
+func (t *TCB) windowNews(now Time) {
+	if !t.armed(timerPersist) {
+		return
+	}
+	want, room := t.unsent(), t.windowRoom()
+	if t.finDue() {
+		want++
+	}
+	switch {
+	case t.rtx.Len() > 0 || want == 0:
+		t.disarm(timerPersist)
+	case room >= min(int(t.mss), want):
+		t.disarm(timerPersist)
+		t.backoff = 0 // of the probes
+	case room > 0 && t.backoff > 0:
+		// Probing is over; what may leave now is held back by SWS avoidance only, which waits less long.
+		t.backoff = 0
+		t.arm(timerPersist, now+t.persistTime(true))
+	}
+}
+
+// finDue reports that FIN is still to be sent.
+func (t *TCB) finDue() bool { return t.has(flagFinQueued) && !t.has(flagFinSent) }
 
 // sendNew sends n of avail unsent octets, and FIN if it is due behind them. It reports whether the link took the segment.
 func (t *TCB) sendNew(now Time, n, avail int) bool {
@@ -260,14 +304,15 @@ func (t *TCB) sendNew(now Time, n, avail int) bool {
 		fl |= PSH
 	}
 	seqLen, rf := n, recovery.Flags(0)
-	if t.has(flagFinQueued) && !t.has(flagFinSent) && n == avail {
+	if t.finDue() && n == avail && (n == 0 || n < t.windowRoom()) {
 		fl |= FIN
 		seqLen, rf = n+1, recovery.Fin
 	}
 	s := t.segment(now, t.sndNxt, fl)
-	if room := t.optionRoom(s); room < int(t.mss) && n > room {
+	full := int(t.mss)
+	if room := t.optionRoom(s); room < full && n > room {
 		// SACK blocks leave less room than the MSS: one segment at a time while there are any.
-		n, seqLen, rf = room, room, 0
+		n, seqLen, rf, full = room, room, 0, room
 		s.Flags &^= PSH | FIN
 	}
 	if n > 0 {
@@ -287,8 +332,11 @@ func (t *TCB) sendNew(now Time, n, avail int) bool {
 		t.rec.prr.Sent(uint64(seqLen))
 	}
 	t.sndNxt = t.sndNxt.Add(seqLen)
-	if n%int(t.mss) != 0 {
+	switch {
+	case n%full != 0:
 		t.smallEnd = t.sndNxt
+	case t.smallEnd.Leq(t.sndUna):
+		t.smallEnd = t.sndUna // never so far behind that it seems ahead
 	}
 	if rf != 0 {
 		t.set(flagFinSent)
@@ -296,6 +344,7 @@ func (t *TCB) sendNew(now Time, n, avail int) bool {
 	t.stats.bytesSent += uint64(n)
 	t.stats.dataOut += uint32(segs)
 	t.noteSent(now)
+	t.drop(flagProbe) // the octet is now among what was sent
 	t.disarm(timerPersist)
 	if !t.armed(timerRTO) {
 		t.arm(timerRTO, t.rtoAt(now))
@@ -416,6 +465,7 @@ func (t *TCB) sendACK(now Time) {
 func (t *TCB) sendAbort(now Time) {
 	s := &t.out
 	*s = Out{Seq: t.sndNxt, Ack: t.rcvNxt, Flags: RST | ACK, MSS: int(t.mss)}
+	t.dropBlocks(now, s) // RFC 7323 §3.2: timestamps should be sent
 	t.owner.Count(CountResetSent, 1)
 	t.transmit(now, s)
 }

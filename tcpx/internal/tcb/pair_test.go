@@ -281,4 +281,3 @@ func pattern(n int, seed uint64) []byte {
 	}
 	return b
 }
-

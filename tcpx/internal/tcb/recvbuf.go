@@ -12,6 +12,38 @@ import (
 // smallText is the size up to which received text is copied together rather than kept in the chunk that it arrived in, which may be much larger.
 const smallText = 256
 
+// viewOverhead is what a view and its chunk cost beside the text, roughly.
+const viewOverhead = 128
+
+// wasteful reports whether the memory that p holds is out of proportion to its text, as with small segments in the large chunks of a receive offload.
+func wasteful(p *buffer.Buffer) bool {
+	held, limit := 0, 4*int(p.Size())
+	list := p.AsViewList()
+	for v := list.Front(); v != nil && held <= limit; v = v.Next() {
+		held += v.Capacity() + viewOverhead
+	}
+	return held > limit
+}
+
+// compact copies the text of p into memory of its own if it holds too much.
+func compact(p *buffer.Buffer) {
+	if !wasteful(p) {
+		return
+	}
+	v := buffer.NewView(int(p.Size()))
+	copyText(v, p)
+	*p = buffer.MakeWithView(v)
+}
+
+// copyText moves the text of p to the end of v.
+func copyText(v *buffer.View, p *buffer.Buffer) {
+	list := p.AsViewList()
+	for s := list.Front(); s != nil; s = s.Next() {
+		_, _ = v.Write(s.AsSlice()) // a view grows as needed and never fails
+	}
+	p.Release()
+}
+
 // smallChunk is the size of the views in which small text is gathered.
 const smallChunk = 2048
 
@@ -25,6 +57,7 @@ func (b *recvBuffer) len() int { return int(b.buf.Size()) }
 // put takes the text of p.
 func (b *recvBuffer) put(p *buffer.Buffer) {
 	if p.Size() > smallText || b.buf.Size() == 0 {
+		compact(p)
 		b.buf.Merge(p)
 		return
 	}
@@ -35,8 +68,7 @@ func (b *recvBuffer) put(p *buffer.Buffer) {
 		n = smallChunk
 	}
 	v := buffer.NewView(n)
-	p.Apply(func(s *buffer.View) { _, _ = v.Write(s.AsSlice()) }) // a view grows as needed and never fails
-	p.Release()
+	copyText(v, p)
 	_ = b.buf.Append(v) // fails only for a nil view
 }
 
@@ -64,6 +96,9 @@ type piece struct {
 
 // partOverhead is what each part costs beside its text: small segments must not be cheap for a hostile peer.
 const partOverhead = 256
+
+// maxPieces bounds the work that holes cost: inserting is linear in their number.
+const maxPieces = 4096
 
 // maxRecent is how many places of recent arrivals are remembered for SACK blocks.
 const maxRecent = 4
@@ -195,27 +230,28 @@ func (r *reassembly) dropLast() {
 	r.forget(i)
 }
 
-// blocks writes the SACK blocks to b, the most recently changed first (RFC 2018 §4), and returns their number.
+// blocks writes the SACK blocks to b, the most recently changed first (RFC 2018 §4), then others as far as there is room, and returns their number.
 func (r *reassembly) blocks(b []Block) int {
 	n := 0
-next:
 	for _, s := range r.recent[:r.nrecent] {
-		i := r.find(s)
-		if n == len(b) || i == len(r.pieces) || s.Less(r.pieces[i].lo) {
-			continue
-		}
-		x := Block{r.pieces[i].lo, r.pieces[i].hi}
-		for _, y := range b[:n] {
-			if x == y {
-				continue next
-			}
-		}
-		if x.Left != x.Right { // not for a bare FIN
-			b[n] = x
-			n++
+		if i := r.find(s); i < len(r.pieces) && !s.Less(r.pieces[i].lo) {
+			n = r.block(b, n, i)
 		}
 	}
+	for i := 0; i < len(r.pieces) && n < len(b); i++ {
+		n = r.block(b, n, i)
+	}
 	return n
+}
+
+// block puts piece i into b unless it is among the n blocks there, or a bare FIN, which takes no block. It returns how many there are then.
+func (r *reassembly) block(b []Block, n, i int) int {
+	x := Block{r.pieces[i].lo, r.pieces[i].hi}
+	if n == len(b) || x.Left == x.Right || slices.Contains(b[:n], x) {
+		return n
+	}
+	b[n] = x
+	return n + 1
 }
 
 func (r *reassembly) release() {

@@ -108,7 +108,7 @@ func (r *rig) sleep(d time.Duration) []wire {
 	r.tb.Helper()
 	end := r.now + d
 	for n := 0; r.Deadline() != 0 && r.Deadline() <= end; n++ {
-		if n > 100000 {
+		if n > 1_000_000 {
 			r.tb.Fatalf("timers never rest: %v", r.timers)
 		}
 		r.now = max(r.now, r.Deadline())

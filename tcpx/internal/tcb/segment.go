@@ -41,6 +41,9 @@ type Segment struct {
 	ECN uint8
 	// Segs is the number of segments a receive offload merged into this one, at least 1.
 	Segs int
+
+	// unscaled tells that the segment came with SYN: Wnd is not to be scaled.
+	unscaled bool
 }
 
 // SegLen is SEG.LEN: the octets of text plus SYN and FIN (RFC 9293 §3.3.1).

@@ -56,7 +56,8 @@ func (b *sendBuffer) room(n int, sent Seq) *buffer.View {
 	size := max(n, minChunk)
 	if k := len(b.chunks); k > b.head {
 		c := &b.chunks[k-1]
-		if sent.Leq(c.seq) {
+		// A small chunk takes more even if a packet shares it: copying it costs less than a chunk for each octet of a user who writes few at a time.
+		if sent.Leq(c.seq) || c.view.Capacity() <= minChunk {
 			if c.view.AvailableSize() > 0 {
 				return c.view
 			}

@@ -138,6 +138,8 @@ const (
 	flagDeferred
 	// flagTSRecent: TS.Recent is set.
 	flagTSRecent
+	// flagSynPending: the link refused SYN or SYN-ACK.
+	flagSynPending
 )
 
 func (t *TCB) has(f flags) bool { return t.flags&f != 0 }
@@ -262,9 +264,13 @@ const budgetQuantum = 16 << 10
 
 // account brings the reservation in line with the memory in use.
 func (t *TCB) account() {
-	used := t.sndBuf.len + t.rcvBuf.len() + t.reasm.bytes
+	used := t.sndBuf.len + t.rcvBuf.len() + t.reasm.cost()
 	want := (used + budgetQuantum - 1) / budgetQuantum * budgetQuantum
-	if want > t.reserved || t.reserved-want > 2*budgetQuantum || want == 0 && t.reserved > 0 {
+	if want <= t.reserved && t.reserved-want <= 2*budgetQuantum && want != 0 {
+		want = t.reserved
+	}
+	// Under pressure the budget is asked each time: nothing else tells that the pressure is over.
+	if want != t.reserved || t.pressure != PressureNone {
 		t.pressure = t.owner.Budget(want - t.reserved)
 		t.reserved = want
 	}

@@ -8,12 +8,31 @@ func (t *TCB) urgent(s *Segment) {
 		return
 	}
 	up := s.Seq.Add(int(s.Up))
-	if t.has(flagUrgIn) && up.Leq(t.rcvUp) || up.Leq(t.rcvNxt) {
+	if t.has(flagReadShut) || up.Leq(t.consumed()) || t.has(flagUrgIn) && up.Leq(t.rcvUp) {
 		return
 	}
 	t.rcvUp = up
-	t.set(flagUrgIn)
-	t.events |= EventUrgent
+	if !t.has(flagUrgIn) {
+		// One signal for a continuous sequence of urgent data.
+		t.set(flagUrgIn)
+		t.events |= EventUrgent
+	}
+}
+
+// consumed is the sequence number of the next octet that the user reads.
+func (t *TCB) consumed() Seq {
+	end := t.rcvNxt
+	if t.has(flagPeerFin) {
+		end = t.peerFin
+	}
+	return end.Add(-t.rcvBuf.len())
+}
+
+// passUrgent ends urgent mode once the user has consumed the urgent data, or will never see it.
+func (t *TCB) passUrgent() {
+	if t.has(flagUrgIn) && (t.rcvUp.Leq(t.consumed()) || t.has(flagReadShut)) {
+		t.drop(flagUrgIn)
+	}
 }
 
 // UrgentMark returns how many bytes of the read queue and of what is still to come lie before the end of urgent data (RFC 9293 MUST-33), and whether any
@@ -22,8 +41,7 @@ func (t *TCB) UrgentMark() (int, bool) {
 	if !t.has(flagUrgIn) {
 		return 0, false
 	}
-	n := t.rcvUp.Sub(t.rcvNxt) + t.rcvBuf.len()
-	return max(n, 0), n > 0
+	return t.rcvUp.Sub(t.consumed()), true
 }
 
 // text is the seventh and eighth check: segment text and FIN of a segment that trim has cut to the window.
@@ -77,6 +95,7 @@ func (t *TCB) dataAfterClose() bool {
 // noteArrival keeps the estimate of the peer's segment size and the rhythm of its data.
 func (t *TCB) noteArrival(now Time, s *Segment) {
 	n := uint32(s.Len / max(s.Segs, 1))
+	t.stats.dataIn += uint32(max(s.Segs, 1))
 	if n > t.rcvMSS {
 		t.rcvMSS = min(n, max(t.advMSS, t.rcvMSS))
 	}
@@ -86,13 +105,12 @@ func (t *TCB) noteArrival(now Time, s *Segment) {
 		t.quickAcks = uint8(min(max(t.space()/(2*int(t.rcvMSS)), 2), 16))
 	}
 	t.lastText = now
-	t.stats.bytesReceived += uint64(s.Len)
-	t.stats.dataIn += uint32(max(s.Segs, 1))
 }
 
 // deliver appends n octets of s.Payload at RCV.NXT.
 func (t *TCB) deliver(n int, s *Segment) {
 	t.rcvNxt = t.rcvNxt.Add(n)
+	t.stats.bytesReceived += uint64(n)
 	if n == 0 {
 		return
 	}
@@ -106,7 +124,8 @@ func (t *TCB) deliver(n int, s *Segment) {
 	}
 }
 
-func (t *TCB) lowat() int { return min(max(t.RcvLowat, 1), max(windowSpace(t.RcvBuf), 1)) }
+// lowat is how much must be there for EventReadable: never so much that SWS avoidance on either side could keep it from ever arriving.
+func (t *TCB) lowat() int { return min(max(t.RcvLowat, 1), max(windowSpace(t.RcvBuf)/2, 1)) }
 
 // outOfOrder keeps text that does not start at RCV.NXT (SHLD-31) and asks for an immediate ACK (RFC 5681 §4.2).
 func (t *TCB) outOfOrder(s *Segment) {
@@ -116,14 +135,18 @@ func (t *TCB) outOfOrder(s *Segment) {
 	if t.pressure >= PressureHigh {
 		limit /= 8
 	}
-	for t.reasm.cost()+s.Len+partOverhead > limit && len(t.reasm.pieces) > 0 && s.Seq.Less(t.reasm.pieces[len(t.reasm.pieces)-1].lo) {
+	full := func() bool {
+		return t.reasm.cost()+s.Len+partOverhead > limit || len(t.reasm.pieces) >= maxPieces
+	}
+	for full() && len(t.reasm.pieces) > 0 && s.Seq.Less(t.reasm.pieces[len(t.reasm.pieces)-1].lo) {
 		t.owner.Count(CountOutOfOrderDropped, 1)
 		t.reasm.dropLast()
 	}
-	if t.reasm.cost()+s.Len+partOverhead > limit {
+	if full() {
 		t.owner.Count(CountOutOfOrderDropped, 1)
 		return
 	}
+	compact(&s.Payload)
 	if dup := t.reasm.insert(s.Seq, s.Seq.Add(s.Len), &s.Payload, s.Flags.Has(FIN)); dup.Left != dup.Right {
 		t.noteDSACK(dup.Left, dup.Right)
 	}
@@ -149,6 +172,8 @@ func (t *TCB) fin(now Time) {
 	t.rcvNxt++
 	t.rcvAdv = seq.Max(t.rcvAdv, t.rcvNxt)
 	t.set(flagPeerFin | flagAckNow)
+	t.rcvUp = seq.Min(t.rcvUp, t.peerFin) // no urgent data comes after it
+	t.passUrgent()
 	t.reasm.release()
 	t.events |= EventReadable | EventReadHangup
 	switch t.state {

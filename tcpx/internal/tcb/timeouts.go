@@ -38,8 +38,12 @@ func (t *TCB) timeout(now Time, k timer) {
 		t.keepAliveExpired(now)
 	case timerWait:
 		t.waitExpired(now)
+	case timerLink:
+		if t.has(flagSynPending) {
+			t.sendSYN(now)
+		}
 	}
-	// timerPace and timerLink only make output run.
+	// timerPace, and timerLink otherwise, only make output run.
 }
 
 // rtoExpired is the retransmission timeout (RFC 9293 §3.10.8, RFC 6298 §5.4 to §5.7).
@@ -54,8 +58,7 @@ func (t *TCB) rtoExpired(now Time) {
 	if t.givenUp(now) {
 		return
 	}
-	t.owner.Count(CountTimeout, 1)
-	t.retries++
+	t.countRetry()
 	t.enterLoss(now)
 	t.backoff = min(t.backoff+1, 30)
 	if i := t.rtx.NextLost(); i >= 0 {
@@ -74,10 +77,13 @@ func (t *TCB) givenUp(now Time) bool {
 		t.timedOut()
 		return true
 	}
-	if t.sndWnd == 0 && now-t.lastAck < t.maxRTO() && !t.has(flagOrphan) {
-		return false
+	n := t.retries
+	if t.sndWnd == 0 && !t.has(flagOrphan) {
+		// What is retransmitted serves as a probe: only those count that got no answer at all.
+		n = t.probes
+		t.probes = min(t.probes+1, 254)
 	}
-	if t.UserTimeout == 0 && int(t.retries) >= t.maxRetries() {
+	if t.UserTimeout == 0 && int(n) >= t.maxRetries() {
 		t.timedOut()
 		return true
 	}
@@ -110,12 +116,19 @@ func (t *TCB) synExpired(now Time) {
 		t.timedOut()
 		return
 	}
+	t.countRetry()
+	t.resendSYN(now)
+}
+
+// r1 is R1, the retransmissions without progress after which the path is in doubt (SHLD-10).
+const r1 = 3
+
+// countRetry counts a time-out in a row.
+func (t *TCB) countRetry() {
 	t.owner.Count(CountTimeout, 1)
-	t.owner.Count(CountRetransmit, 1)
-	t.stats.totalRetrans++
-	t.retries++
-	t.set(flagSynRetrans)
-	t.sendSYN(now)
+	if t.retries = min(t.retries+1, 254); t.retries == r1 {
+		t.events |= EventR1
+	}
 }
 
 // synAckRetries is how often SYN-ACK is sent again: fewer times than SYN, since nobody waits for it and spoofed SYNs must not hold memory for minutes.
@@ -124,7 +137,7 @@ const synAckRetries = 5
 // enterLoss starts RTO recovery (RFC 5681 §3.1, RFC 8985 §6.3) and, where it may help, F-RTO (RFC 5682 §2.1 step 1).
 func (t *TCB) enterLoss(now Time) {
 	r := &t.rec
-	prior := t.rtx.Outstanding()
+	prior := t.rtx.InFlight()
 	again := r.state == caLoss && t.retries > 1
 	if t.rtx.At(0).Flags&recovery.Sacked != 0 {
 		// The first segment is SACKed and not acknowledged: the peer has dropped it (RFC 2018 §8).
@@ -176,34 +189,57 @@ func (t *TCB) reorderExpired(now Time) {
 	}
 }
 
-// persistExpired probes a closed window with one octet (RFC 9293 §3.8.6.1), or lets go of a small segment that SWS avoidance or TCP_CORK held back.
+// persistExpired probes a closed window (RFC 9293 §3.8.6.1), or lets go of a small segment that SWS avoidance or TCP_CORK held back.
 func (t *TCB) persistExpired(now Time) {
-	avail := t.unsent()
-	if t.rtx.Len() > 0 || avail == 0 {
+	avail, room := t.unsent(), t.windowRoom()
+	switch {
+	case t.rtx.Len() > 0 || avail == 0 && !t.finDue():
 		return
-	}
-	if room := t.windowRoom(); room > 0 {
-		n := min(avail, room, int(t.mss))
-		t.sendNew(now, n, avail)
+	case room > 0:
+		t.backoff = 0
+		t.sendNew(now, min(avail, room, int(t.mss)), avail)
 		return
-	}
-	if t.UserTimeout > 0 && t.probes > 0 && now-t.retransSince >= t.UserTimeout || t.probes > 0 && t.UserTimeout == 0 && int(t.probes) >= t.maxRetries() {
+	case t.probingFailed(now):
 		t.timedOut()
 		return
 	}
 	if t.probes == 0 {
 		t.retransSince = now
 	}
+	t.owner.Count(CountZeroWindowProbe, 1)
+	if avail == 0 {
+		t.sendNew(now, 0, 0) // FIN is the probe; from now on the retransmission timer repeats it
+		return
+	}
+	t.sendWindowProbe(now)
+	t.arm(timerPersist, t.rtoAt(now))
+}
+
+// probingFailed reports that a closed window is not to be probed any more: no probe of late was answered, or nobody owns the connection, so that a peer which
+// never opens the window must not hold it for ever (RFC 6429 §3).
+func (t *TCB) probingFailed(now Time) bool {
+	switch {
+	case t.has(flagOrphan) && int(t.backoff) >= t.maxRetries():
+		return true
+	case t.probes == 0:
+		return false
+	case t.UserTimeout > 0:
+		return now-t.retransSince >= t.UserTimeout
+	default:
+		return int(t.probes) >= t.maxRetries()
+	}
+}
+
+// sendWindowProbe sends the first unsent octet beyond the window. It does not count as sent: whether the peer takes it, its ACK tells.
+func (t *TCB) sendWindowProbe(now Time) {
 	s := t.segment(now, t.sndNxt, ACK)
 	s.Payload = t.sndBuf.slice(t.sndNxt, 1)
-	t.owner.Count(CountZeroWindowProbe, 1)
 	if t.transmit(now, s) {
 		t.set(flagProbe)
 		t.probes = min(t.probes+1, 254)
 		t.backoff = min(t.backoff+1, 30)
 		t.lastSend = now
 	}
-	t.arm(timerPersist, t.rtoAt(now))
 }
 
 // probeAccepted takes the octet of a window probe for sent, since the peer has acknowledged it.

@@ -22,18 +22,30 @@ func (t *TCB) space() int {
 	return min(max(n, 0), 65535<<t.rcvWScale)
 }
 
-// selectWindow returns the window field to send and moves the advertised edge. The edge never moves left (SHLD-14), and moves right only by a
-// worthwhile step (receiver SWS avoidance, RFC 9293 MUST-39).
+// step is by how much the window must be able to open for the peer to hear of it (receiver SWS avoidance, RFC 9293 MUST-39).
+func (t *TCB) step() int { return min(windowSpace(t.RcvBuf)/2, int(t.rcvMSS)) }
+
+// seenWnd is RCV.WND as the peer knows it: what scaling rounded off, it has never seen.
+func (t *TCB) seenWnd() int { return t.rcvWnd() >> t.rcvWScale << t.rcvWScale }
+
+// selectWindow returns the window field to send and moves the advertised edge. The edge moves right only by a worthwhile step, and never left (SHLD-14): whatever
+// was offered once is accepted for good. With scaling the field cannot say every edge. It is rounded up if there is room, so that the peer sees no
+// retraction either; rounding up without room would move the edge a little with each segment, and a peer of tiny segments would never meet a
+// closed window. There it is rounded down, as RFC 7323 §2.4 expects.
 func (t *TCB) selectWindow() uint16 {
 	cur, free := t.rcvWnd(), t.space()
-	step := min(windowSpace(t.RcvBuf)/2, int(t.rcvMSS))
 	unit := 1 << t.rcvWScale
-	var field int
-	if free-cur >= step {
-		field = free >> t.rcvWScale
+	field := cur >> t.rcvWScale
+	if up := cur + unit - 1; up&^(unit-1) <= free {
+		field = up >> t.rcvWScale
 	}
-	// Rounding must not take back what was offered.
-	field = min(max(field, (cur+unit-1)>>t.rcvWScale), 65535)
+	if free-t.seenWnd() >= t.step() {
+		field = max(field, free>>t.rcvWScale)
+		if field == 0 && free > 0 && free >= windowSpace(t.RcvBuf)/2 {
+			field = 1 // the buffer has become smaller than a unit, and the window must be able to open
+		}
+	}
+	field = min(field, 65535)
 	t.rcvAdv = seq.Max(t.rcvAdv, t.rcvNxt.Add(field<<t.rcvWScale))
 	return uint16(field)
 }
@@ -43,9 +55,8 @@ func (t *TCB) windowUpdateDue() bool {
 	if !canReceive.has(t.state) {
 		return false
 	}
-	cur, free := t.rcvWnd(), t.space()
-	step := min(windowSpace(t.RcvBuf)/2, int(t.rcvMSS))
-	return free-cur >= step && (free >= 2*cur || cur < 2*int(t.rcvMSS))
+	cur, free := t.seenWnd(), t.space()
+	return free-cur >= max(t.step(), 1) && (free >= 2*cur || cur < 2*int(t.rcvMSS))
 }
 
 // updateWindow takes SEG.WND if the segment is newer than the last that did (RFC 9293 §3.10.7.4, fifth). It reports whether the window changed.
@@ -53,7 +64,7 @@ func (t *TCB) updateWindow(s *Segment) bool {
 	if !(t.sndWl1.Less(s.Seq) || t.sndWl1 == s.Seq && t.sndWl2.Leq(s.Ack)) {
 		return false
 	}
-	w := uint32(s.Wnd) << t.sndWScale
+	w := t.segWnd(s)
 	t.sndWl1, t.sndWl2 = s.Seq, s.Ack
 	if w == t.sndWnd {
 		return false
@@ -61,6 +72,21 @@ func (t *TCB) updateWindow(s *Segment) bool {
 	t.sndWnd = w
 	t.maxSndWnd = max(t.maxSndWnd, w)
 	return true
+}
+
+// segWnd is SEG.WND in octets.
+func (t *TCB) segWnd(s *Segment) uint32 {
+	if s.unscaled {
+		return uint32(s.Wnd)
+	}
+	return uint32(s.Wnd) << t.sndWScale
+}
+
+// firstWindow takes SEG.WND from the ACK of our SYN, whatever came before (RFC 9293 §3.10.7.4, fifth, SYN-RECEIVED).
+func (t *TCB) firstWindow(s *Segment) {
+	t.sndWl1, t.sndWl2 = s.Seq, s.Ack
+	t.sndWnd = t.segWnd(s)
+	t.maxSndWnd = max(t.maxSndWnd, t.sndWnd)
 }
 
 // autotune sizes the receive buffer to twice what the user reads in one round trip, so that the window never limits the peer (dynamic right-sizing, Fisk
@@ -77,8 +103,10 @@ type autotune struct {
 	rttAt  Time
 }
 
-func (a *autotune) reset(now Time, nxt Seq, space int) {
-	*a = autotune{since: now, space: space, rttSeq: nxt.Add(space), rttAt: now}
+// reset starts measuring: the first round trip brings no more than the peer's initial window of ten segments, so that more than that calls for growth.
+func (a *autotune) reset(t *TCB, now Time) {
+	space := t.space()
+	*a = autotune{since: now, space: min(space, 10*int(t.advMSS)), rttSeq: t.rcvNxt.Add(space), rttAt: now}
 }
 
 // arrived updates the round-trip estimate as data arrives.
