@@ -204,7 +204,7 @@ func TestConcurrentTeardown(t *testing.T) {
 }
 
 func TestEndpointSize(t *testing.T) {
-	if n := unsafe.Sizeof(Endpoint{}); n > 2048 {
+	if n := unsafe.Sizeof(Endpoint{}); n > 2560 {
 		t.Errorf("an endpoint takes %d bytes", n)
 	} else {
 		t.Logf("an endpoint takes %d bytes, %d of them the core's, %d SocketOptions", n, unsafe.Sizeof(tcb.TCB{}), unsafe.Sizeof(tcpip.SocketOptions{}))
