@@ -42,6 +42,7 @@ func (t *TCB) ackArrives(now Time, s *Segment) bool {
 		t.challenge(now)
 		return false
 	}
+	t.noteTimestamp(now, s)
 	t.lastAck = now
 	t.processACK(now, s)
 	if t.state == StateClosed {
@@ -176,7 +177,8 @@ func (t *TCB) cumulative(now Time, s *Segment, n *ackNews) {
 			n.cumulative--
 		}
 	}
-	if oldest != 0 {
+	if oldest != 0 && again == 0 {
+		// With a retransmission among them the others may have waited at the peer for the hole to be filled.
 		n.rtt = max(now-oldest, 1)
 	}
 	if again != 0 && !t.has(flagSACK) {
@@ -221,6 +223,9 @@ func (t *TCB) echoTime(now Time, s *Segment) Time {
 func (t *TCB) selective(now Time, s *Segment, n *ackNews) {
 	blocks := s.Opts.SACK[:s.Opts.NumSACK]
 	if len(blocks) == 0 {
+		if t.rtx.SackedBytes() == 0 {
+			t.countDuplicates(n) // gVisor's TCP sends no SACK blocks outside of ESTABLISHED
+		}
 		return
 	}
 	if d, ok := t.isDSACK(s.Ack, blocks); ok {
@@ -313,7 +318,7 @@ func (t *TCB) tellController(now Time, n *ackNews, prior uint64) {
 	e.PriorInFlight, e.InFlight = prior, t.rtx.InFlight()
 	e.Delivered, e.TotalLost = t.smp.Delivered(), t.smp.Lost()
 	e.RTT, e.SRTT, e.MinRTT = n.rtt, t.rto.SRTT, t.minRTT.Get()
-	e.CwndLimited = t.usage.limited(t)
+	e.CwndLimited = t.usage.limited()
 	e.InRecovery, e.InLoss = t.rec.state == caRecovery, t.rec.state == caLoss
 	if e.Sample.Valid {
 		t.stats.rate, t.stats.rateAppLimited = e.Sample.DeliveryRate, e.Sample.AppLimited
@@ -369,10 +374,11 @@ func (t *TCB) WriteSpace() int {
 	if t.has(flagFinQueued) || t.state == StateClosed {
 		return 0
 	}
-	if t.NotSentLowat > 0 && t.sndBuf.next.Sub(t.sndNxt) >= t.NotSentLowat {
-		return 0
+	room := max(t.SndBuf-t.sndBuf.len, 0)
+	if t.NotSentLowat > 0 {
+		room = min(room, max(t.NotSentLowat-t.unsent(), 0))
 	}
-	return max(t.SndBuf-t.sndBuf.len, 0)
+	return room
 }
 
 // wakeWriter tells a waiting writer of room, once there is enough of it to be worth a wake-up.

@@ -228,7 +228,7 @@ func (t *TCB) checkSequence(now Time, s *Segment) bool {
 // pawsIdle is after how long without an update TS.Recent is no longer believed (RFC 7323 §5.5).
 const pawsIdle = 24 * 24 * time.Hour
 
-// checkTimestamps is PAWS and the upkeep of TS.Recent (RFC 7323 §5.3).
+// checkTimestamps is PAWS (RFC 7323 §5.3, R1).
 func (t *TCB) checkTimestamps(now Time, s *Segment) bool {
 	if !t.has(flagTS) {
 		return true
@@ -251,14 +251,17 @@ func (t *TCB) checkTimestamps(now Time, s *Segment) bool {
 			}
 			return false
 		}
-	} else if s.Flags.Has(RST) {
-		return true
 	}
-	if s.Seq.Leq(t.lastAckSent) && t.acceptable(s) {
+	return true
+}
+
+// noteTimestamp is rule R3 of RFC 7323 §5.3, the update of TS.Recent. It comes after the check of the ACK field, so that a segment with a wrong ACK, which may be
+// forged, cannot make PAWS reject the peer's own.
+func (t *TCB) noteTimestamp(now Time, s *Segment) {
+	if t.has(flagTS) && s.Opts.TS && s.Seq.Leq(t.lastAckSent) && (!t.has(flagTSRecent) || int32(s.Opts.TSVal-t.tsRecent) >= 0 || now-t.tsRecentAt > pawsIdle) {
 		t.tsRecent, t.tsRecentAt = s.Opts.TSVal, now
 		t.set(flagTSRecent)
 	}
-	return true
 }
 
 // reset is the second check (RFC 9293 §3.10.7.4, RFC 5961 §3.2): only an exact match resets.
@@ -311,6 +314,7 @@ func (t *TCB) arrivesTimeWait(now Time, s *Segment) {
 		return
 	}
 	if s.Flags.Has(FIN) && s.Seq.Add(s.SegLen()) == t.rcvNxt {
+		t.noteTimestamp(now, s)
 		t.arm(timerWait, now+t.cfg.TimeWait)
 		t.set(flagAckNow)
 		return
@@ -320,9 +324,12 @@ func (t *TCB) arrivesTimeWait(now Time, s *Segment) {
 	}
 }
 
-// newIncarnation reports whether a SYN is surely newer than the connection in TIME-WAIT.
+// newIncarnation reports whether a SYN is surely newer than the connection in TIME-WAIT (RFC 6191 §2).
 func (t *TCB) newIncarnation(s *Segment) bool {
-	if t.has(flagTS) && s.Opts.TS {
+	if s.Opts.TS && t.cfg.Timestamps {
+		if !t.has(flagTS) {
+			return true // old segments have no timestamps and would be dropped
+		}
 		if d := int32(s.Opts.TSVal - t.tsRecent); d != 0 {
 			return d > 0
 		}

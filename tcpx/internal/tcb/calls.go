@@ -11,9 +11,23 @@ import (
 // Write queues up to n bytes read from r (RFC 9293 §3.10.2 SEND) and sends what may be sent. It takes no more than WriteSpace; it returns the
 // number taken and r's error. more tells that the user will write more at once (MSG_MORE). urgent marks the last byte as urgent (URG).
 func (t *TCB) Write(now Time, r io.Reader, n int, more, urgent bool) (int, error) {
+	total := 0
+	for {
+		k, err := t.writeOnce(now, r, n-total, more, urgent)
+		total += k
+		// With TCP_NOTSENT_LOWAT there may be room again for what has just been sent.
+		if k == 0 || err != nil || total == n || t.NotSentLowat == 0 {
+			t.account()
+			return total, err
+		}
+	}
+}
+
+func (t *TCB) writeOnce(now Time, r io.Reader, n int, more, urgent bool) (int, error) {
 	room := t.WriteSpace()
 	if n > room {
 		t.set(flagWantWrite)
+		more, urgent = more && room == 0, false
 		n = room
 	}
 	if n <= 0 {
@@ -31,7 +45,6 @@ func (t *TCB) Write(now Time, r io.Reader, n int, more, urgent bool) (int, error
 	}
 	t.idleRestart(now)
 	t.output(now)
-	t.account()
 	return n, err
 }
 
@@ -123,10 +136,11 @@ func (t *TCB) earlyFIN(now Time) {
 // ShutdownRead discards what is unread and what still arrives.
 func (t *TCB) ShutdownRead(now Time) {
 	t.set(flagReadShut)
+	discarded := t.rcvBuf.len() > 0
 	t.rcvBuf.release()
 	t.passUrgent()
 	t.events |= EventReadable
-	if t.state != StateClosed && t.windowUpdateDue() {
+	if discarded && t.state != StateClosed && t.windowUpdateDue() {
 		t.set(flagAckNow)
 		t.output(now)
 	}
@@ -260,7 +274,15 @@ func (t *TCB) SettingsChanged(now Time) {
 		t.set(flagAckNow)
 	}
 	t.drop(flagMore)
+	if t.NoDelay && !t.has(flagNoDelay) {
+		// Setting TCP_NODELAY sends what is held back, even by TCP_CORK.
+		t.set(flagPushNow)
+	}
 	t.output(now)
+	t.drop(flagPushNow | flagNoDelay)
+	if t.NoDelay {
+		t.set(flagNoDelay)
+	}
 	t.wakeWriter()
 	t.account()
 }
@@ -274,6 +296,7 @@ func (t *TCB) SetController(now Time, c congestion.Controller) {
 	t.cc = c
 	c.Init(congestion.Config{
 		MSS: t.mss, InitialWindow: t.ctl.Cwnd, Ssthresh: t.ctl.Ssthresh, Now: now, SRTT: t.rto.SRTT, Rand: t.owner.Rand(),
+		NoSelectiveAcks: !t.has(flagSACK),
 	})
 	t.readControl()
 }

@@ -221,7 +221,9 @@ func (t *TCB) established(now Time) {
 	if t.has(flagSynRetrans) {
 		iw = uint64(t.mss) // RFC 5681 §3.1, RFC 6928 §2: a lost SYN or SYN-ACK leaves one segment
 	}
-	t.cc.Init(congestion.Config{MSS: t.mss, InitialWindow: iw, Now: now, SRTT: t.rto.SRTT, Rand: t.owner.Rand()})
+	t.cc.Init(congestion.Config{
+		MSS: t.mss, InitialWindow: iw, Now: now, SRTT: t.rto.SRTT, Rand: t.owner.Rand(), NoSelectiveAcks: !t.has(flagSACK),
+	})
 	t.readControl()
 	t.usage.reset(t.sndNxt)
 	// Slow start of the peer wants ACKs at once (RFC 5681 allows it, every stack does it).

@@ -102,7 +102,7 @@ func (t *TCB) retransmit(now Time, i int) bool {
 	if r.Flags&recovery.Fin != 0 {
 		text, fl = text-1, ACK|FIN
 	}
-	if r.Seq.Add(text) == t.sndBuf.next {
+	if text > 0 && r.Seq.Add(text) == t.sndBuf.next {
 		fl |= PSH
 	}
 	s := t.segment(now, r.Seq, fl)
@@ -168,11 +168,12 @@ func (t *TCB) outputNew(now Time) {
 			break
 		}
 		flight, cwnd := t.rtx.InFlight(), t.cwnd()
-		if flight >= cwnd || sub64(cwnd, flight) < uint64(min(avail, int(t.mss))) && flight > 0 {
+		// A bare FIN waits for neither the congestion window nor the pacer: it carries no text.
+		if avail > 0 && (flight >= cwnd || sub64(cwnd, flight) < uint64(min(avail, int(t.mss))) && flight > 0) {
 			t.usage.blocked(t)
 			break
 		}
-		if t.paced(now) {
+		if avail > 0 && t.paced(now) {
 			break
 		}
 		n, limited := t.sendable(avail, int(min(sub64(cwnd, flight), 1<<30)))
@@ -220,7 +221,7 @@ func (t *TCB) mayFinish(n, avail int) bool {
 	case t.has(flagFinQueued) && t.finSeq == t.sndBuf.next, t.has(flagUrgOut):
 		return true
 	case t.Cork || t.has(flagMore):
-		return false
+		return t.has(flagPushNow)
 	case t.NoDelay:
 		return true
 	default:
@@ -483,10 +484,9 @@ func (t *TCB) sendReset(now Time, in *Segment) {
 
 // cwndUsage tells whether the congestion window is what limits sending (RFC 7661, RFC 9438 §5.8): growing it otherwise would prove nothing.
 type cwndUsage struct {
-	// isLimited and maxFlight hold until SND.UNA passes end.
+	// isLimited holds until SND.UNA passes end.
 	isLimited bool
 	end       Seq
-	maxFlight uint64
 }
 
 func (u *cwndUsage) reset(nxt Seq) { *u = cwndUsage{end: nxt} }
@@ -495,21 +495,13 @@ func (u *cwndUsage) reset(nxt Seq) { *u = cwndUsage{end: nxt} }
 func (u *cwndUsage) blocked(t *TCB) {
 	u.isLimited = true
 	u.end = t.sndNxt
-	u.maxFlight = max(u.maxFlight, t.rtx.InFlight())
 }
 
 func (u *cwndUsage) update(t *TCB) {
-	flight := t.rtx.InFlight()
 	if u.end.Leq(t.sndUna) {
-		u.isLimited, u.maxFlight, u.end = false, 0, seq.Max(t.sndNxt, t.sndUna)
+		u.isLimited, u.end = false, seq.Max(t.sndNxt, t.sndUna)
 	}
-	u.maxFlight = max(u.maxFlight, flight)
 }
 
-// limited reports whether the window may grow: it was exhausted in the last round trip or, in slow start, at least half used.
-func (u *cwndUsage) limited(t *TCB) bool {
-	if u.isLimited {
-		return true
-	}
-	return t.ctl.Cwnd < t.ctl.Ssthresh && t.ctl.Cwnd < 2*u.maxFlight
-}
+// limited reports whether the window was exhausted in the last round trip. Controllers add what they take for nearly exhausted themselves.
+func (u *cwndUsage) limited() bool { return u.isLimited }

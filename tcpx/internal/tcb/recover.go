@@ -25,6 +25,8 @@ type episode struct {
 	prr  recovery.PRR
 	// cwnd is the window that PRR allows, in bytes.
 	cwnd uint64
+	// blind: the episode began without SACK information, so that partial ACKs must show the holes (RFC 6582).
+	blind bool
 
 	// Undo: SND.UNA at the start, how many retransmitted segments no DSACK has come back for, and the timestamp of the first retransmission
 	// (RFC 4015, RFC 3708, RFC 3522).
@@ -83,12 +85,16 @@ func (t *TCB) detectLoss(now Time, n *ackNews) {
 		t.detectRACK(now)
 	case t.has(flagSACK):
 		t.detectByEdge()
+	}
+	switch {
+	case t.has(flagSACK) && t.rtx.SackedBytes() > 0:
+		// The blocks tell all; duplicate ACKs without any (see selective) are taken as those of a peer without SACK.
 	case t.dupAcks >= recovery.DupThresh && t.rec.state != caRecovery && t.rec.state != caLoss && n.dup:
 		// RFC 6582 §3.2 step 2: not again for losses of the window that was just recovered.
 		if t.rec.high.Less(t.sndUna) || t.rec.high == t.iss {
 			t.markLost(0)
 		}
-	case t.rec.state == caRecovery && n.advanced && t.sndUna.Less(t.rec.high) && t.rtx.Len() > 0:
+	case t.rec.state == caRecovery && t.rec.blind && n.advanced && t.sndUna.Less(t.rec.high) && t.rtx.Len() > 0:
 		// A partial ACK names the next hole.
 		t.markLost(0)
 	}
@@ -164,6 +170,7 @@ func (t *TCB) enterRecovery(now Time, n *ackNews, prior, outstanding, priorSacke
 		t.owner.Count(CountSACKRecovery, 1)
 	}
 	t.beginEpisode(caRecovery, congestion.FastRecovery)
+	t.rec.blind = t.rtx.SackedBytes() == 0 && t.dupAcks >= recovery.DupThresh
 	t.signal(now, congestion.FastRecovery, outstanding, n.lost)
 	fs := outstanding - min(outstanding, priorSacked)
 	t.rec.prr.Begin(fs, t.ctl.Ssthresh)
@@ -300,6 +307,7 @@ func (t *TCB) sendProbe(now Time) {
 	}
 	if sent {
 		r.tlpOut, r.tlpEnd = true, t.sndNxt
+		t.disarm(timerProbe) // one probe at a time; sending new text has just armed the next
 	}
 	t.arm(timerRTO, t.rtoAt(now))
 }

@@ -138,6 +138,9 @@ const (
 	flagDeferred
 	// flagTSRecent: TS.Recent is set.
 	flagTSRecent
+	// flagNoDelay: TCP_NODELAY was on at the last SettingsChanged. flagPushNow: what is corked goes out, this once.
+	flagNoDelay
+	flagPushNow
 	// flagSynPending: the link refused SYN or SYN-ACK.
 	flagSynPending
 )

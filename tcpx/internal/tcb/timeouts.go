@@ -197,6 +197,7 @@ func (t *TCB) persistExpired(now Time) {
 		return
 	case room > 0:
 		t.backoff = 0
+		t.drop(flagMore)
 		t.sendNew(now, min(avail, room, int(t.mss)), avail)
 		return
 	case t.probingFailed(now):
