@@ -141,10 +141,8 @@ func (d *device) examine() error {
 		if err := unix.IoctlIfreq(fd, unix.TUNGETIFF, ifr); err != nil {
 			return fmt.Errorf("tap: descriptor %d is not an attached TAP or TUN queue: %w", fd, os.NewSyscallError("TUNGETIFF", err))
 		}
+		// IFF_NO_PI cannot be checked: in an answer, its bit is IFF_NOFILTER.
 		flags := ifr.Uint16()
-		if flags&unix.IFF_NO_PI == 0 {
-			return fmt.Errorf("tap: descriptor %d was opened without IFF_NO_PI", fd)
-		}
 		mode, vnetHdr := TAP, flags&unix.IFF_VNET_HDR != 0
 		if flags&unix.IFF_TUN != 0 {
 			mode = TUN

@@ -41,9 +41,9 @@ type Options struct {
 	// kernel choose a number; Endpoint.Name tells.
 	Name string
 
-	// FDs are open descriptors of /dev/net/tun with TUNSETIFF done, one for
-	// each queue of the same device, instead of Name. The endpoint finds out
-	// the mode and whether they have a virtio-net header. New makes them
+	// FDs are open descriptors of /dev/net/tun, one for each queue of the same
+	// device, instead of Name. TUNSETIFF has been done, with IFF_NO_PI; the
+	// endpoint finds out the mode and whether there is a virtio-net header. New makes them
 	// non-blocking; if it succeeds they belong to the endpoint, which closes
 	// them.
 	FDs []int
