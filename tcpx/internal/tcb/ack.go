@@ -36,7 +36,7 @@ func (t *TCB) ackArrives(now Time, s *Segment) bool {
 			return false
 		}
 	}
-	if t.sndNxt.Less(s.Ack) || s.Ack.Less(t.sndUna.Add(-int(min(t.maxSndWnd, 1<<30)))) {
+	if !t.ackInRange(s) {
 		// Neither something sent nor recent: maybe injected.
 		t.owner.Count(CountAckInvalid, 1)
 		t.challenge(now)
@@ -49,6 +49,11 @@ func (t *TCB) ackArrives(now Time, s *Segment) bool {
 		return false
 	}
 	return t.finAcked(now)
+}
+
+// ackInRange is RFC 5961 §5.2: neither more than what was sent nor older than the largest window.
+func (t *TCB) ackInRange(s *Segment) bool {
+	return s.Ack.Leq(t.sndNxt) && t.sndUna.Add(-int(min(t.maxSndWnd, 1<<30))).Leq(s.Ack)
 }
 
 // synAcked is the SYN-RECEIVED part of the fifth check. It reports whether the segment is to be processed further.

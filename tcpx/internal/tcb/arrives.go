@@ -2,8 +2,6 @@ package tcb
 
 import (
 	"time"
-
-	"github.com/plumbline/plumbline/tcpx/internal/seq"
 )
 
 // SegmentArrives processes one incoming segment (RFC 9293 §3.10.7). What it keeps of s.Payload it takes; the caller releases the rest. In CLOSED nothing is
@@ -181,12 +179,15 @@ const minSynAckGap = 500 * time.Millisecond
 // rcvWnd is RCV.WND, the window that the peer knows of.
 func (t *TCB) rcvWnd() int { return max(t.rcvAdv.Sub(t.rcvNxt), 0) }
 
-// acceptable is the segment acceptability test (RFC 9293 table 6).
+// acceptable is the segment acceptability test (RFC 9293 table 6). A segment without text may also start at the right edge: it is the ACK of a peer that has
+// filled the window while some of its text is lost or late, and nothing else would bring us its news (appendix A.2).
 func (t *TCB) acceptable(s *Segment) bool {
 	wnd, n := uint32(t.rcvWnd()), s.SegLen()
 	switch {
 	case wnd == 0:
 		return s.Seq == t.rcvNxt // with text: the text is dropped, but a valid ACK, URG or RST counts (MUST-66)
+	case n == 0 && !s.Flags.Has(RST):
+		return uint32(s.Seq-t.rcvNxt) <= wnd
 	case n == 0:
 		return uint32(s.Seq-t.rcvNxt) < wnd
 	default:
@@ -203,26 +204,26 @@ func (t *TCB) checkSequence(now Time, s *Segment) bool {
 		t.owner.Count(CountBadReset, 1)
 		return false
 	}
-	end := s.Seq.Add(s.SegLen())
-	if s.SegLen() > 0 && end.Leq(t.rcvNxt) {
+	if s.SegLen() > 0 && s.Seq.Add(s.SegLen()).Leq(t.rcvNxt) {
 		t.owner.Count(CountOldDuplicate, 1)
-		t.noteDSACK(s.Seq, seq.Min(s.Seq.Add(s.Len), end))
 	} else {
 		t.owner.Count(CountOutOfWindow, 1)
 	}
-	if t.state == StateSynRecv && s.Flags.Has(ACK) && s.Len == 0 && !s.Flags.Any(SYN|FIN) {
-		// A bare ACK out of the window is all that RFC 9293 lets us answer; one at a time, as a challenge.
-		t.challenge(now)
-		return false
-	}
-	if s.Len > 0 && !s.Flags.Has(SYN) {
-		t.set(flagAckNow) // text may be a retransmission whose ACK was lost: no limit
-	} else if s.Flags.Has(FIN) {
-		t.set(flagAckNow)
-	} else {
-		t.challenge(now)
-	}
+	t.refuse(now, s)
 	return false
+}
+
+// refuse answers a segment that is not acceptable with an ACK. Text and FIN may be a retransmission whose ACK was lost, so that their answers know no limit; what
+// could make two confused ends answer each other for ever is limited.
+func (t *TCB) refuse(now Time, s *Segment) {
+	if s.Flags.Has(SYN) || s.Len == 0 && !s.Flags.Has(FIN) {
+		t.challenge(now)
+		return
+	}
+	if end := s.Seq.Add(s.Len); end.Leq(t.rcvNxt) {
+		t.noteDSACK(s.Seq, end) // of what was received only: any other block would be a false SACK
+	}
+	t.set(flagAckNow)
 }
 
 // pawsIdle is after how long without an update TS.Recent is no longer believed (RFC 7323 §5.5).
@@ -243,12 +244,7 @@ func (t *TCB) checkTimestamps(now Time, s *Segment) bool {
 		}
 		if now-t.tsRecentAt <= pawsIdle {
 			t.owner.Count(CountPAWSRejected, 1)
-			if s.SegLen() > 0 {
-				t.noteDSACK(s.Seq, s.Seq.Add(s.Len))
-				t.set(flagAckNow)
-			} else {
-				t.challenge(now)
-			}
+			t.refuse(now, s)
 			return false
 		}
 	}
@@ -319,7 +315,7 @@ func (t *TCB) arrivesTimeWait(now Time, s *Segment) {
 		t.set(flagAckNow)
 		return
 	}
-	if s.SegLen() > 0 || !t.acceptable(s) || !s.Flags.Has(ACK) || s.Ack != t.sndNxt {
+	if !t.acceptable(s) || s.Flags.Has(SYN) || s.Flags.Has(ACK) && !t.ackInRange(s) {
 		t.challenge(now)
 	}
 }

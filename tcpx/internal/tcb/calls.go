@@ -266,7 +266,7 @@ func (t *TCB) SettingsChanged(now Time) {
 	if t.state == StateClosed {
 		return
 	}
-	if t.KeepAlive != t.armed(timerKeepAlive) {
+	if t.probes == 0 || t.KeepAlive != t.armed(timerKeepAlive) {
 		t.restartKeepAlive(now)
 	}
 	t.pacer.SetMaxRate(t.MaxPacingRate)

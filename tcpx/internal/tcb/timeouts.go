@@ -255,13 +255,16 @@ func (t *TCB) probeAccepted(now Time) {
 	t.sndNxt++
 }
 
-// restartKeepAlive sets the keep-alive timer for an idle connection.
+// restartKeepAlive sets the keep-alive timer to when the connection will have been idle for KeepIdle.
 func (t *TCB) restartKeepAlive(now Time) {
 	t.disarm(timerKeepAlive)
 	if t.KeepAlive && synchronized.has(t.state) && t.state != StateTimeWait {
-		t.arm(timerKeepAlive, now+t.KeepIdle)
+		t.arm(timerKeepAlive, max(t.lastHeard()+t.KeepIdle, now))
 	}
 }
+
+// lastHeard is when the peer last sent something acceptable.
+func (t *TCB) lastHeard() Time { return max(t.lastRecv, t.lastAck) }
 
 // keepAliveExpired sends a keep-alive (RFC 9293 §3.8.4): no data (SHLD-12), a sequence number that the peer must answer, and only on an idle
 // connection (MUST-26).
@@ -273,7 +276,7 @@ func (t *TCB) keepAliveExpired(now Time) {
 		t.arm(timerKeepAlive, now+t.KeepIdle)
 		return
 	}
-	idle := now - max(t.lastRecv, t.lastAck)
+	idle := now - t.lastHeard()
 	if t.probes == 0 && idle < t.KeepIdle {
 		t.arm(timerKeepAlive, now-idle+t.KeepIdle)
 		return
