@@ -12,7 +12,8 @@ func (e *Endpoint) listenSegment(s *inbound) {
 	switch g := &s.seg; {
 	case g.Flags.Has(tcb.RST): // First: RST is ignored.
 		e.proto.dropped.Increment()
-	case !unicast(s.id.RemoteAddress): // MUST-63
+	case !unicast(s.id.RemoteAddress), s.id.RemoteAddress == s.id.LocalAddress && s.id.RemotePort == s.id.LocalPort:
+		// MUST-63, and a listener that calls itself: nobody sends that in earnest.
 		e.proto.tcpStats.InvalidSegmentsReceived.Increment()
 		e.proto.dropped.Increment()
 	case g.Flags.Has(tcb.ACK): // Second: ACK is refused, unless it is that of a SYN cookie.
