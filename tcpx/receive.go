@@ -46,6 +46,7 @@ func (p *protocol) parse(id stack.TransportEndpointID, pkt *stack.PacketBuffer, 
 	s.id, s.net, s.nic = id, pkt.NetworkProtocolNumber, pkt.NICID
 	s.size = int32(size + segmentOverhead)
 	g := &s.seg
+	*g = tcb.Segment{} // the core keeps marks of its own in it
 	g.Seq, g.Ack = tcb.Seq(hdr.SequenceNumber()), tcb.Seq(hdr.AckNumber())
 	g.Flags = tcb.Flags(hdr.Flags())
 	g.Wnd, g.Up = hdr.WindowSize(), hdr.UrgentPointer()

@@ -49,6 +49,12 @@ func (e *Endpoint) OnKeepAliveSet(v bool) {
 // OnDelayOptionSet implements tcpip.SocketOptionsHandler; v is the opposite of TCP_NODELAY.
 func (e *Endpoint) OnDelayOptionSet(v bool) {
 	e.setting(func(s *tcb.Settings) { s.NoDelay = !v })
+	if !v {
+		// Setting TCP_NODELAY also sends what is held back, even by TCP_CORK.
+		e.lock()
+		e.tcb.Push(e.proto.now())
+		e.leave()
+	}
 }
 
 // OnCorkOptionSet implements tcpip.SocketOptionsHandler.

@@ -18,6 +18,8 @@ type ackNews struct {
 	delivered, lost uint64
 	// sacked tells that SACK blocks covered something new, dsack that the ACK reports a duplicate.
 	sacked, dsack bool
+	// inRecovery tells that fast recovery was under way when the ACK came.
+	inRecovery bool
 	// original tells that data sent before the last RTO and never retransmitted was delivered (F-RTO).
 	original bool
 	// partial is the number of bytes acknowledged cumulatively.
@@ -149,6 +151,7 @@ func (t *TCB) processACK(now Time, s *Segment) {
 	}
 	t.sampleRTT(now, s, &n)
 	t.detectLoss(now, &n)
+	n.inRecovery = t.rec.state == caRecovery
 	t.recover(now, s, &n, prior, outstanding, priorSacked)
 	t.tellController(now, &n, prior)
 	t.windowNews(now)
@@ -323,8 +326,9 @@ func (t *TCB) tellController(now Time, n *ackNews, prior uint64) {
 	e.PriorInFlight, e.InFlight = prior, t.rtx.InFlight()
 	e.Delivered, e.TotalLost = t.smp.Delivered(), t.smp.Lost()
 	e.RTT, e.SRTT, e.MinRTT = n.rtt, t.rto.SRTT, t.minRTT.Get()
-	e.CwndLimited = t.usage.limited()
-	e.InRecovery, e.InLoss = t.rec.state == caRecovery, t.rec.state == caLoss
+	e.CwndLimited = t.usage.limited(t)
+	// The ACK that ends recovery belongs to it: the window becomes ssthresh and grows from the next on (RFC 5681 §3.2 step 6, RFC 9937 §6).
+	e.InRecovery, e.InLoss = n.inRecovery || t.rec.state == caRecovery, t.rec.state == caLoss
 	if e.Sample.Valid {
 		t.stats.rate, t.stats.rateAppLimited = e.Sample.DeliveryRate, e.Sample.AppLimited
 	}
@@ -356,7 +360,8 @@ func (t *TCB) cwnd() uint64 {
 // progress is called when SND.UNA advanced: the retransmission timer starts again (RFC 6298 §5.2, §5.3) and writers may go on.
 func (t *TCB) progress(now Time) {
 	t.retries, t.retransSince = 0, 0
-	t.drop(flagProbe)
+	// MSG_MORE holds text back for the next write, not longer than until an ACK would send it, as in Linux.
+	t.drop(flagProbe | flagMore)
 	if t.rtx.Len() == 0 {
 		t.disarm(timerRTO)
 		t.disarm(timerProbe)

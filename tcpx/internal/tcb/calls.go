@@ -274,16 +274,19 @@ func (t *TCB) SettingsChanged(now Time) {
 		t.set(flagAckNow)
 	}
 	t.drop(flagMore)
-	if t.NoDelay && !t.has(flagNoDelay) {
-		// Setting TCP_NODELAY sends what is held back, even by TCP_CORK.
-		t.set(flagPushNow)
-	}
 	t.output(now)
-	t.drop(flagPushNow | flagNoDelay)
-	if t.NoDelay {
-		t.set(flagNoDelay)
-	}
 	t.wakeWriter()
+	t.account()
+}
+
+// Push sends what Nagle's algorithm, TCP_CORK or MSG_MORE holds back, this once: what setting TCP_NODELAY does.
+func (t *TCB) Push(now Time) {
+	if t.state == StateClosed {
+		return
+	}
+	t.set(flagPushNow)
+	t.output(now)
+	t.drop(flagPushNow)
 	t.account()
 }
 

@@ -138,8 +138,7 @@ const (
 	flagDeferred
 	// flagTSRecent: TS.Recent is set.
 	flagTSRecent
-	// flagNoDelay: TCP_NODELAY was on at the last SettingsChanged. flagPushNow: what is corked goes out, this once.
-	flagNoDelay
+	// flagPushNow: what is held back goes out, this once.
 	flagPushNow
 	// flagSynPending: the link refused SYN or SYN-ACK.
 	flagSynPending

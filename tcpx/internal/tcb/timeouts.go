@@ -137,7 +137,7 @@ const synAckRetries = 5
 // enterLoss starts RTO recovery (RFC 5681 §3.1, RFC 8985 §6.3) and, where it may help, F-RTO (RFC 5682 §2.1 step 1).
 func (t *TCB) enterLoss(now Time) {
 	r := &t.rec
-	prior := t.rtx.InFlight()
+	prior := t.rtx.Outstanding()
 	again := r.state == caLoss && t.retries > 1
 	if t.rtx.At(0).Flags&recovery.Sacked != 0 {
 		// The first segment is SACKed and not acknowledged: the peer has dropped it (RFC 2018 §8).
