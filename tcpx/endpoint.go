@@ -379,8 +379,10 @@ func (e *Endpoint) Readiness(mask waiter.EventMask) waiter.EventMask {
 	switch s := tcp.EndpointState(v & publicState); s {
 	case tcp.StateInitial, tcp.StateBound:
 		return waiter.EventHUp
-	case tcp.StateClose, tcp.StateError, tcp.StateTimeWait:
-		return mask // Ready for anything: nothing would block.
+	case tcp.StateClose, tcp.StateTimeWait:
+		return mask &^ waiter.EventErr // Nothing would block, and nothing went wrong.
+	case tcp.StateError:
+		return mask
 	case tcp.StateListen:
 		if e.lst.waiting.Load() > 0 {
 			return mask & waiter.ReadableEvents
