@@ -163,25 +163,19 @@ func (p *protocol) newChild(s *inbound, l *Endpoint, q *waiter.Queue) (*Endpoint
 	}
 	c := p.newEndpoint(netProto, q)
 	c.info.ID = s.id
-	c.bound = binding{nic: s.nic, nets: netOf(s.net), reservedNets: netOf(s.net), tuple: true}
+	c.bound = binding{nic: s.nic, nets: netOf(s.net)}
 	if l != nil {
 		c.inherit(l)
 	} else {
 		c.ops.SetV6Only(true)
 	}
-	c.mu.Lock()
+	c.lock()
 	c.phase = phaseOpen
 	c.setRoute(route)
 	if l != nil {
-		if c.bound.reserved = p.stack.ReserveTuple(c.reservation()); !c.bound.reserved {
-			p.tcpStats.FailedPortReservations.Increment()
-			err = &tcpip.ErrPortInUse{}
-		}
+		c.hold()
 	}
-	if err == nil {
-		err = c.register()
-	}
-	if err != nil {
+	if err = c.register(); err != nil {
 		c.cleanup()
 		c.leave()
 		return nil, err
@@ -191,12 +185,13 @@ func (p *protocol) newChild(s *inbound, l *Endpoint, q *waiter.Queue) (*Endpoint
 
 // inherit gives a new connection the options of its listener, as Linux does. Nobody else knows c yet; the caller holds l.mu.
 func (c *Endpoint) inherit(l *Endpoint) {
-	c.tcb.Init(l.currentConfig(), (*owner)(c), l.tcb.Settings)
-	c.userMSS, c.congestion, c.owner = l.userMSS, l.congestion, l.owner
+	c.initCore(l.currentConfig(), l.tcb.Settings)
+	c.userMSS, c.congestion = l.userMSS, l.congestion
 	c.tos, c.ipv4TTL, c.hopLimit, c.pmtud = l.tos, l.ipv4TTL, l.hopLimit, l.pmtud
 	c.bound.flags, c.bound.held, c.bound.device = l.bound.flags, l.bound.held, l.bound.device
 	if l.extra != nil {
 		x := *l.extra
+		x.lastError = nil
 		c.extra = &x
 	}
 	from, to := &l.ops, &c.ops

@@ -18,9 +18,9 @@ type binding struct {
 	nic tcpip.NICID
 	// nets are the network protocols in use, reservedNets those of the port reservation.
 	nets, reservedNets netSet
-	// reserved tells that the port is reserved, for any local address (anyAddr) and towards the peer only (tuple).
-	reserved, anyAddr, tuple bool
-	registered               bool
+	// reserved tells that the port is reserved in the stack's port manager, for any local address if anyAddr is set; holding that heldPorts counts it.
+	reserved, anyAddr, holding bool
+	registered                 bool
 }
 
 // netSet is a set of network protocols.
@@ -60,9 +60,6 @@ func (e *Endpoint) reservation() ports.Reservation {
 	if !b.anyAddr {
 		r.Addr = e.info.ID.LocalAddress
 	}
-	if b.tuple {
-		r.Dest = tcpip.FullAddress{Addr: e.info.ID.RemoteAddress, Port: e.info.ID.RemotePort}
-	}
 	return r
 }
 
@@ -72,6 +69,17 @@ func (e *Endpoint) releasePort() {
 		e.proto.stack.ReleasePort(e.reservation())
 		e.bound.reserved = false
 	}
+	if b := &e.bound; b.holding {
+		e.proto.held.remove(b.nets, e.info.ID.LocalAddress, e.info.ID.LocalPort, b.device, b.held)
+		b.holding = false
+	}
+}
+
+// hold counts e among the connections that hold their local port. The caller holds e.mu.
+func (e *Endpoint) hold() {
+	b := &e.bound
+	e.proto.held.add(b.nets, e.info.ID.LocalAddress, e.info.ID.LocalPort, b.device, b.held)
+	b.holding = true
 }
 
 // register makes the demultiplexer deliver to e what matches its ID. The caller holds e.mu.
@@ -131,6 +139,9 @@ func (e *Endpoint) bind(addr tcpip.FullAddress) tcpip.Error {
 	b.reservedNets, b.held, b.device = b.nets, b.flags, tcpip.NICID(e.ops.GetBindToDevice())
 	e.info.ID.LocalPort = addr.Port
 	port, err := e.proto.stack.ReservePort(e.proto.stack.SecureRNG(), e.reservation(), func(port uint16) (bool, tcpip.Error) {
+		if e.proto.held.conflict(b.nets, e.info.ID.LocalAddress, port, b.device, b.held) {
+			return false, nil
+		}
 		// A listener on the same port may be bound to it under flags that rule this socket out.
 		id := stack.TransportEndpointID{LocalPort: port, LocalAddress: e.info.ID.LocalAddress}
 		return e.proto.stack.CheckRegisterTransportEndpoint(b.nets.numbers(), ProtocolNumber, id, b.held, b.device) == nil, nil

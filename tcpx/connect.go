@@ -129,8 +129,7 @@ func (e *Endpoint) claim(route *stack.Route, addr tcpip.FullAddress) tcpip.Error
 // pickPort reserves an ephemeral port towards the peer and registers e with it (RFC 6056 §3.3.1). The caller holds e.mu.
 func (e *Endpoint) pickPort(route *stack.Route) tcpip.Error {
 	b, id := &e.bound, &e.info.ID
-	b.reservedNets, b.held, b.device = b.nets, b.flags, tcpip.NICID(e.ops.GetBindToDevice())
-	b.anyAddr, b.tuple = false, true
+	b.reservedNets, b.held, b.device, b.anyAddr = b.nets, b.flags, tcpip.NICID(e.ops.GetBindToDevice()), false
 	self := id.LocalAddress == id.RemoteAddress
 	reuse := e.reusesTimeWait(route.NetProto())
 	rng := e.proto.stack.SecureRNG()
@@ -139,15 +138,18 @@ func (e *Endpoint) pickPort(route *stack.Route) tcpip.Error {
 			return false, nil // Nobody asked to talk to themselves.
 		}
 		id.LocalPort = port
-		_, err := e.proto.stack.ReservePort(rng, e.reservation(), nil)
-		if err != nil && reuse && e.recycle(route) {
-			_, err = e.proto.stack.ReservePort(rng, e.reservation(), nil)
-		}
-		if err != nil {
+		// The port must not be bound by anybody. The reservation that proves it lasts only until heldPorts takes over, under the port manager's lock.
+		r := e.reservation()
+		r.Dest = tcpip.FullAddress{Addr: id.RemoteAddress, Port: id.RemotePort}
+		if _, err := e.proto.stack.ReservePort(rng, r, func(uint16) (bool, tcpip.Error) { e.hold(); return true, nil }); err != nil {
 			return false, nil
 		}
-		b.reserved = true
-		if err := e.register(); err != nil {
+		e.proto.stack.ReleasePort(r)
+		err := e.register()
+		if _, inUse := err.(*tcpip.ErrPortInUse); inUse && reuse && e.recycle(route) {
+			err = e.register()
+		}
+		if err != nil {
 			e.releasePort()
 			if _, inUse := err.(*tcpip.ErrPortInUse); inUse {
 				return false, nil
@@ -170,7 +172,7 @@ const timeWaitRest = time.Second
 func (e *Endpoint) recycle(route *stack.Route) bool {
 	t := e.proto.stack.FindTransportEndpoint(route.NetProto(), ProtocolNumber, e.info.ID, route.NICID())
 	old, ok := t.(*Endpoint)
-	if !ok || old == e || !old.mu.TryLock() {
+	if !ok || old == e || !old.tryLock() {
 		return false
 	}
 	defer old.leave()
@@ -232,7 +234,6 @@ func (e *Endpoint) openParams(now tcb.Time) tcb.OpenParams {
 	if e.gso != gsoNone {
 		p.GSOMax = min(int(e.route.GSOMaxSize()), 65535) - gsoHeaders
 	}
-	p.Controller = newController(e.congestion)
 	return p
 }
 
@@ -291,7 +292,7 @@ func (e *Endpoint) Shutdown(flags tcpip.ShutdownFlags) tcpip.Error {
 	}
 	if flags&tcpip.ShutdownRead != 0 && !e.shutRead {
 		e.shutRead = true
-		e.tcb.ShutdownRead(now)
+		e.tcb.ShutdownRead()
 		e.events |= tcb.EventReadable
 		if flags&tcpip.ShutdownWrite == 0 && !e.shutWrite {
 			e.events |= tcb.EventReadHangup

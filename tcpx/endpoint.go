@@ -3,6 +3,7 @@ package tcpx
 import (
 	"sync"
 	"sync/atomic"
+	"unique"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
@@ -41,10 +42,9 @@ type Endpoint struct {
 	armed tcb.Time
 	// timeWaitAt is when TIME-WAIT was entered.
 	timeWaitAt tcb.Time
-	owner      tcpip.PacketOwner
-	lastError  tcpip.Error
-	congestion string
-	extra      *extraOptions
+	// congestion is the name of the congestion control algorithm.
+	congestion unique.Handle[string]
+	extra      *extra
 	// segsIn and segsOut count segments until stats exists.
 	segsIn, segsOut uint64
 	// mss is the last value of TCP_MAXSEG, 0 if unset.
@@ -89,8 +89,12 @@ const (
 	phaseClosed
 )
 
-// extraOptions are the options that few sockets set.
-type extraOptions struct {
+// extra is what few sockets have.
+type extra struct {
+	// owner is who the packets are sent for.
+	owner tcpip.PacketOwner
+	// lastError is what SO_ERROR returns beside the error that ended the connection.
+	lastError tcpip.Error
 	// config replaces the protocol's in this socket.
 	config *tcb.Config
 	// timeWaitReuse is TCPTimeWaitReuseOption, if set.
@@ -110,13 +114,13 @@ func (p *protocol) newEndpoint(netProto tcpip.NetworkProtocolNumber, q *waiter.Q
 	p.mu.RLock()
 	o := p.opts
 	p.mu.RUnlock()
-	e.congestion = o.congestion
+	e.congestion = unique.Make(o.congestion)
 	e.ops.InitHandler(e, p.stack, sendBufferLimits, receiveBufferLimits)
 	e.ops.SetMulticastLoop(true)
 	e.ops.SetQuickAck(true)
 	e.ops.SetSendBufferSize(int64(o.sndBuf.Default), false)
 	e.ops.SetReceiveBufferSize(int64(o.rcvBuf.Default), false)
-	e.tcb.Init(p.config(), (*owner)(e), tcb.Settings{
+	e.initCore(p.config(), tcb.Settings{
 		NoDelay:      true,
 		KeepIdle:     defaultKeepIdle,
 		KeepIntvl:    defaultKeepIntvl,
@@ -134,6 +138,13 @@ func (p *protocol) newEndpoint(netProto tcpip.NetworkProtocolNumber, q *waiter.Q
 	}
 	e.publish()
 	return e
+}
+
+// initCore prepares the core of an endpoint that nobody else knows yet.
+func (e *Endpoint) initCore(c *tcb.Config, s tcb.Settings) {
+	e.tcb.Lend(scratchPool.Get().(*tcb.Scratch))
+	e.tcb.Init(c, (*owner)(e), s)
+	scratchPool.Put(e.tcb.Reclaim())
 }
 
 func sendBufferLimits(s tcpip.StackHandler) tcpip.SendBufferSizeOption {
@@ -421,7 +432,23 @@ func (e *Endpoint) Info() tcpip.EndpointInfo {
 func (e *Endpoint) SetOwner(o tcpip.PacketOwner) {
 	e.lock()
 	defer e.leave()
-	e.owner = o
+	e.makeExtra().owner = o
+}
+
+// makeExtra returns e.extra and makes it if need be. The caller holds e.mu.
+func (e *Endpoint) makeExtra() *extra {
+	if e.extra == nil {
+		e.extra = new(extra)
+	}
+	return e.extra
+}
+
+// packetOwner returns who the packets are sent for, nil if nobody said. The caller holds e.mu.
+func (e *Endpoint) packetOwner() tcpip.PacketOwner {
+	if e.extra == nil {
+		return nil
+	}
+	return e.extra.owner
 }
 
 // SocketOptions implements tcpip.Endpoint.SocketOptions.

@@ -97,7 +97,7 @@ func (e *Endpoint) processICMP(s *inbound) {
 	if i.quoted == nil {
 		return
 	}
-	e.lastError = i.err
+	e.makeExtra().lastError = i.err
 	e.events |= tcb.EventError
 	id := &e.info.ID
 	e.ops.QueueErr(&tcpip.SockError{

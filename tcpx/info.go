@@ -22,7 +22,7 @@ func (e *Endpoint) TCPInfo() Info {
 		i.State = tcb.StateClosed
 	}
 	if i.Congestion == "" {
-		i.Congestion = e.congestion
+		i.Congestion = e.congestion.Value()
 	}
 	return i
 }

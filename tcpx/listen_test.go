@@ -429,8 +429,8 @@ func TestInheritance(t *testing.T) {
 	if !s.ops.GetKeepAlive() || !s.ops.GetDelayOption() || s.ops.GetReceiveBufferSize() != 50000 || s.ops.GetMark() != 7 {
 		t.Error("socket options are not inherited")
 	}
-	if s.tcb.NoDelay || !s.tcb.KeepAlive || s.tcb.UserTimeout != 5*time.Second || s.congestion != "reno" {
-		t.Errorf("settings %+v, %s", s.tcb.Settings, s.congestion)
+	if s.tcb.NoDelay || !s.tcb.KeepAlive || s.tcb.UserTimeout != 5*time.Second || s.congestion.Value() != "reno" {
+		t.Errorf("settings %+v, %s", s.tcb.Settings, s.congestion.Value())
 	}
 	for i := range w.b.wire.log {
 		if p := &w.b.wire.log[i]; p.ttl != 33 || p.tos != 0x20 || isSYNACK(p) && p.opts.MSS != 900 {

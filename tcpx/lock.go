@@ -18,7 +18,7 @@ import (
 // of the sending endpoint and of those further up, and waiting would deadlock.
 //
 // The rules:
-//   - Endpoint.mu is taken with Lock by user calls and timers only, which hold no other endpoint's lock. All others use TryLock.
+//   - Endpoint.lock is for user calls and timers only, which hold no other endpoint's lock. All others use tryLock.
 //   - Every holder leaves through Endpoint.leave.
 //   - listener.mu, protocol.timeWaitMu and pauseState.mu are leaves: nothing is called while they are held.
 //   - The waiter queue is notified without the endpoint's own lock, but maybe under those of others. Hence Endpoint.Readiness takes no lock at all.
@@ -91,7 +91,7 @@ func (e *Endpoint) backlogLimit() int64 {
 
 // deliver hands s to the endpoint, at once or through the backlog. It takes s over.
 func (e *Endpoint) deliver(s *inbound) {
-	locked := e.mu.TryLock()
+	locked := e.tryLock()
 	if locked && e.backlog.empty() && !e.proto.pause.on.Load() {
 		e.process(s)
 		e.leave()
@@ -104,19 +104,35 @@ func (e *Endpoint) deliver(s *inbound) {
 		s.release()
 	}
 	// The holder may have looked at the backlog for the last time before the push.
-	if locked || (pushed && e.mu.TryLock()) {
+	if locked || (pushed && e.tryLock()) {
 		e.leave()
 	}
 }
 
+// scratchPool holds what the core needs while an endpoint is locked.
+var scratchPool = sync.Pool{New: func() any { return new(tcb.Scratch) }}
+
 // lock is how user calls and timers take the endpoint.
-func (e *Endpoint) lock() { e.mu.Lock() }
+func (e *Endpoint) lock() {
+	e.mu.Lock()
+	e.tcb.Lend(scratchPool.Get().(*tcb.Scratch))
+}
+
+// tryLock is how all others do.
+func (e *Endpoint) tryLock() bool {
+	if !e.mu.TryLock() {
+		return false
+	}
+	e.tcb.Lend(scratchPool.Get().(*tcb.Scratch))
+	return true
+}
 
 // leave empties the backlog, lets go of the lock and then tells those who wait. The caller holds e.mu.
 func (e *Endpoint) leave() {
 	for {
 		e.drain()
 		w := e.settle()
+		scratchPool.Put(e.tcb.Reclaim())
 		e.mu.Unlock()
 		w.notify(e)
 		if e.backlog.empty() {
@@ -125,7 +141,7 @@ func (e *Endpoint) leave() {
 		if e.proto.pause.on.Load() && e.proto.pause.add(e) {
 			return
 		}
-		if !e.mu.TryLock() {
+		if !e.tryLock() {
 			return // Whoever has it sees the backlog when leaving.
 		}
 	}

@@ -78,7 +78,7 @@ func TestBacklogLimit(t *testing.T) {
 func TestBacklogWhileLocked(t *testing.T) {
 	w := newWorld(t)
 	c, s := w.connect()
-	s.mu.Lock()
+	s.lock()
 	c.write("hello")
 	if s.backlog.empty() {
 		t.Error("nothing in the backlog")
@@ -88,7 +88,7 @@ func TestBacklogWhileLocked(t *testing.T) {
 
 	s.ops.SetReceiveBufferSize(1, false)
 	s.ops.SetSendBufferSize(1, false)
-	s.mu.Lock()
+	s.lock()
 	for range 200 {
 		w.a.inject(w.b, control{flags: tcb.ACK}) // Not for s: goes elsewhere.
 		c.tcb.Settings.NoDelay = true

@@ -129,7 +129,7 @@ func (p *protocol) trimTimeWait(limit int) {
 		e := p.timeWait.popFront()
 		p.timeWait.pushBack(e)
 		p.timeWaitMu.Unlock()
-		if e.mu.TryLock() {
+		if e.tryLock() {
 			e.forgetTimeWait()
 			e.leave()
 		}

@@ -50,15 +50,18 @@ func (e *Endpoint) LastError() tcpip.Error {
 	if err := e.takeHardError(); err != nil {
 		return err
 	}
-	err := e.lastError
-	e.lastError = nil
+	if e.extra == nil {
+		return nil
+	}
+	err := e.extra.lastError
+	e.extra.lastError = nil
 	return err
 }
 
 // UpdateLastError implements tcpip.SocketOptionsHandler.UpdateLastError.
 func (e *Endpoint) UpdateLastError(err tcpip.Error) {
 	e.lock()
-	e.lastError = err
+	e.makeExtra().lastError = err
 	e.leave()
 }
 

@@ -3,6 +3,7 @@ package tcpx
 import (
 	"slices"
 	"time"
+	"unique"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
@@ -295,13 +296,6 @@ func (e *Endpoint) setRetransmission(opt tcpip.SettableSocketOption) tcpip.Error
 	return nil
 }
 
-func (e *Endpoint) makeExtra() *extraOptions {
-	if e.extra == nil {
-		e.extra = new(extraOptions)
-	}
-	return e.extra
-}
-
 // setCongestion chooses the congestion control algorithm, of a live connection as well.
 func (e *Endpoint) setCongestion(name string) tcpip.Error {
 	if !slices.Contains(congestion.Names(), name) {
@@ -309,11 +303,11 @@ func (e *Endpoint) setCongestion(name string) tcpip.Error {
 	}
 	e.lock()
 	defer e.leave()
-	if e.phase == phaseOpen && e.congestion != name {
+	if e.phase == phaseOpen && e.congestion.Value() != name {
 		e.tcb.SetController(e.proto.now(), newController(name))
 		e.collect()
 	}
-	e.congestion = name
+	e.congestion = unique.Make(name)
 	return nil
 }
 
@@ -350,7 +344,7 @@ func (e *Endpoint) GetSockOpt(opt tcpip.GettableSocketOption) tcpip.Error {
 	case *tcpip.TCPUserTimeoutOption:
 		*o = tcpip.TCPUserTimeoutOption(s.UserTimeout)
 	case *tcpip.CongestionControlOption:
-		*o = tcpip.CongestionControlOption(e.congestion)
+		*o = tcpip.CongestionControlOption(e.congestion.Value())
 	case *tcpip.TCPLingerTimeoutOption:
 		*o = tcpip.TCPLingerTimeoutOption(s.Linger2)
 	case *tcpip.TCPDeferAcceptOption:

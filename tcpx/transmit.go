@@ -11,6 +11,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
+	"github.com/plumbline/plumbline/congestion"
 	"github.com/plumbline/plumbline/tcpx/internal/tcb"
 )
 
@@ -24,6 +25,9 @@ func (o *owner) Transmit(out *tcb.Out) bool { return (*Endpoint)(o).transmit(out
 
 // Count implements tcb.Owner.Count.
 func (o *owner) Count(c tcb.Counter, n uint64) { (*Endpoint)(o).count(c, n) }
+
+// NewController implements tcb.Owner.NewController.
+func (o *owner) NewController() congestion.Controller { return newController(o.congestion.Value()) }
 
 // Budget implements tcb.Owner.Budget.
 func (o *owner) Budget(n int) tcb.Pressure { return o.proto.memory.add(n) }
@@ -125,7 +129,7 @@ func (e *Endpoint) transmitPacket(out *tcb.Out, payload buffer.Buffer, seq tcb.S
 	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{ReserveHeaderBytes: reserve, Payload: payload, Mark: e.ops.GetMark()})
 	defer pkt.DecRef()
 	pkt.TransportProtocolNumber = ProtocolNumber
-	pkt.Hash, pkt.Owner = e.txHash, e.owner
+	pkt.Hash, pkt.Owner = e.txHash, e.packetOwner()
 
 	tcpHdr := header.TCP(pkt.TransportHeader().Push(hdrLen))
 	putHeader(tcpHdr, &control{id: e.info.ID, seq: seq, ack: out.Ack, flags: flags, wnd: out.Wnd, up: out.Up})
@@ -255,7 +259,7 @@ func (p *protocol) sendControl(s *inbound, c *control) {
 	if c.from != nil {
 		params.TTL, params.TOS = c.from.ttl(r), c.from.tos
 		params.DF = c.from.pmtud != tcpip.PMTUDiscoveryDont
-		pkt.Mark, pkt.Owner = c.from.ops.GetMark(), c.from.owner
+		pkt.Mark, pkt.Owner = c.from.ops.GetMark(), c.from.packetOwner()
 	}
 	if err := r.WritePacket(params, pkt); err != nil {
 		p.tcpStats.SegmentSendErrors.Increment()

@@ -98,7 +98,7 @@ func (t *TCB) becomeEstablished(now Time) {
 	}
 	t.setState(next)
 	t.established(now)
-	if t.rtx.Len() > 0 {
+	if t.outstanding() {
 		t.arm(timerRTO, t.rtoAt(now)) // FIN has left already
 	}
 }
@@ -128,6 +128,14 @@ func (t *TCB) finAcked(now Time) bool {
 func (t *TCB) processACK(now Time, s *Segment) {
 	n := ackNews{una: t.sndUna}
 	old := s.Ack.Less(t.sndUna)
+	if t.sender == nil {
+		if !old {
+			t.updateWindow(s)
+		}
+		t.probes = 0
+		t.windowNews(now)
+		return
+	}
 	prior := t.rtx.InFlight()
 	priorSacked := t.rtx.SackedBytes()
 	outstanding := t.rtx.Outstanding()

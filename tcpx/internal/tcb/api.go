@@ -17,6 +17,8 @@ type Owner interface {
 	Transmit(s *Out) bool
 	// Count adds n to a counter.
 	Count(c Counter, n uint64)
+	// NewController returns a congestion controller that is not yet initialised. The core asks when the connection first sends.
+	NewController() congestion.Controller
 	// Rand returns the connection's source of randomness (seeded from the stack).
 	Rand() *rand.Rand
 	// Budget reserves (n > 0) or returns (n < 0) octets of buffer memory of the stack and tells how scarce memory is afterwards. A reservation is
@@ -213,8 +215,6 @@ type OpenParams struct {
 	UserMSS int
 	// GSOMax is the largest payload that the link segments for us, 0 without GSO.
 	GSOMax int
-	// Controller is the congestion controller, not yet initialised.
-	Controller congestion.Controller
 	// Cookie options: for OpenCookie only, what the SYN cookie remembered.
 	CookieOpts Options
 }

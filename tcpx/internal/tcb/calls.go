@@ -50,7 +50,7 @@ func (t *TCB) writeOnce(now Time, r io.Reader, n int, more, urgent bool) (int, e
 
 // idleRestart tells the controller that sending starts again after a pause (RFC 5681 §4.1).
 func (t *TCB) idleRestart(now Time) {
-	if t.rtx.Len() > 0 || t.lastSend == 0 || !canSend.has(t.state) {
+	if t.sender == nil || t.rtx.Len() > 0 || !canSend.has(t.state) {
 		return
 	}
 	if idle := now - t.lastSend; idle > t.baseRTO() {
@@ -126,6 +126,7 @@ func (t *TCB) earlyFIN(now Time) {
 	if !t.transmit(now, t.segment(now, t.sndNxt, ACK|FIN)) {
 		return
 	}
+	t.startSender(now)
 	r := t.rtx.Push(t.sndNxt, 1, 1, recovery.Fin)
 	t.smp.OnSent(&r.State, now, 1, 0, false)
 	t.rtx.Sent(r)
@@ -133,18 +134,10 @@ func (t *TCB) earlyFIN(now Time) {
 	t.set(flagFinSent)
 }
 
-// ShutdownRead discards what is unread and what still arrives.
-func (t *TCB) ShutdownRead(now Time) {
+// ShutdownRead discards what arrives from now on. What has arrived can still be read.
+func (t *TCB) ShutdownRead() {
 	t.set(flagReadShut)
-	discarded := t.rcvBuf.len() > 0
-	t.rcvBuf.release()
-	t.passUrgent()
 	t.events |= EventReadable
-	if discarded && t.state != StateClosed && t.windowUpdateDue() {
-		t.set(flagAckNow)
-		t.output(now)
-	}
-	t.account()
 }
 
 // Release performs the close of a socket that nobody owns afterwards. Unread data, or data that arrives later, is answered with RST (RFC 9293 §3.6.1,
@@ -153,7 +146,7 @@ func (t *TCB) Release(now Time) {
 	if t.has(flagOrphan) {
 		return
 	}
-	unread := t.rcvBuf.len() > 0 && !t.has(flagReadShut)
+	unread := t.rcvBuf.len() > 0
 	t.set(flagOrphan)
 	t.rcvBuf.release()
 	if unread && (canReceive.has(t.state) || t.state == StateCloseWait) {
@@ -230,7 +223,7 @@ func (t *TCB) PacketTooBig(now Time, q Seq, mtuPayload int) bool {
 	t.owner.Count(CountICMPPMTU, 1)
 	old := t.mss
 	t.SetMTUPayload(now, mtuPayload)
-	if t.mss >= old || !mayTransmit.has(t.state) {
+	if t.mss >= old || !mayTransmit.has(t.state) || !t.outstanding() {
 		return true
 	}
 	for i := 0; i < t.rtx.Len(); i++ {
@@ -255,7 +248,7 @@ func (t *TCB) SetMTUPayload(now Time, mtuPayload int) {
 	}
 	old := t.mss
 	t.computeMSS()
-	if t.mss != old && t.state != StateSynRecv {
+	if t.mss != old && t.sender != nil {
 		t.cc.OnMSS(now, t.mss)
 		t.readControl()
 	}
@@ -269,7 +262,9 @@ func (t *TCB) SettingsChanged(now Time) {
 	if t.probes == 0 || t.KeepAlive != t.armed(timerKeepAlive) {
 		t.restartKeepAlive(now)
 	}
-	t.pacer.SetMaxRate(t.MaxPacingRate)
+	if t.sender != nil {
+		t.pacer.SetMaxRate(t.MaxPacingRate)
+	}
 	if t.QuickAck == 1 && t.has(flagAckDelayed) {
 		t.set(flagAckNow)
 	}
@@ -290,10 +285,10 @@ func (t *TCB) Push(now Time) {
 	t.account()
 }
 
-// SetController replaces the congestion controller of a live connection; the new one starts from the present window.
+// SetController replaces the congestion controller of a live connection; the new one starts from the present window. Before the connection has sent anything there
+// is none to replace: Owner.NewController is asked for one in time.
 func (t *TCB) SetController(now Time, c congestion.Controller) {
-	if t.state == StateClosed || t.state == StateSynSent || t.state == StateSynRecv {
-		t.cc = c
+	if t.sender == nil {
 		return
 	}
 	t.cc = c

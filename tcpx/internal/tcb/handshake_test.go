@@ -103,8 +103,8 @@ func TestLinkRefusesSYN(t *testing.T) {
 	r.now += 20 * time.Millisecond
 	r.in(s, "")
 	r.expectState(StateEstablished)
-	if r.rto.SRTT > 25*time.Millisecond || r.ctl.Cwnd < 10*1460 {
-		t.Errorf("SRTT %v, cwnd %d: the refusals count", r.rto.SRTT, r.ctl.Cwnd)
+	if r.rto.SRTT > 25*time.Millisecond || r.startWindow() < 10*1460 {
+		t.Errorf("SRTT %v, cwnd %d: the refusals count", r.rto.SRTT, r.startWindow())
 	}
 	// A link that never takes anything ends the attempt at last.
 	r = newRig(t)
@@ -260,8 +260,8 @@ func TestRFC6928InitialWindow(t *testing.T) {
 		s.Opts.MSS = mss
 		r.OpenPassive(r.now, &r.params, &s)
 		r.in(r.ack(0), "")
-		if r.ctl.Cwnd != want {
-			t.Errorf("MSS %d: initial window %d, want %d", mss, r.ctl.Cwnd, want)
+		if got := r.startWindow(); got != want {
+			t.Errorf("MSS %d: initial window %d, want %d", mss, got, want)
 		}
 	}
 }

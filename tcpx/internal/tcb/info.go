@@ -65,35 +65,41 @@ const infiniteSsthresh = 0x7fffffff
 func (t *TCB) FillInfo(now Time, i *Info) {
 	st := &t.stats
 	*i = Info{
-		State: t.state, CAState: uint8(t.rec.state), Retransmits: t.retries, Probes: t.probes, Backoff: t.backoff,
+		State: t.state, Retransmits: t.retries, Probes: t.probes, Backoff: t.backoff,
 		OptTimestamps: t.has(flagTS), OptSACK: t.has(flagSACK), OptWindowScale: t.has(flagWScale),
 		SndWScale: t.sndWScale, RcvWScale: t.rcvWScale,
 		RTO: t.currentRTO(), ATO: t.cfg.DelayedACK,
 		SndMSS: t.mss, RcvMSS: t.rcvMSS, AdvMSS: t.advMSS, PMTU: t.mtuPayload,
 		RTT: t.rto.SRTT, RTTVar: t.rto.RTTVar, MinRTT: t.minRTT.Get(), RcvRTT: t.tune.rtt,
 		RcvSpace: uint32(t.tune.space), RcvWnd: uint32(t.rcvWnd()), SndWnd: t.sndWnd, RcvSsthresh: uint32(t.space()),
-		Reordering: 3, ReordSeen: t.rack.Reorderings, TotalRetrans: st.totalRetrans,
-		MaxPacingRate: t.MaxPacingRate, PacingRate: t.pacer.Rate(), DeliveryRate: st.rate, DeliveryRateAppLimited: st.rateAppLimited,
+		Reordering: 3, TotalRetrans: st.totalRetrans, SndSsthresh: infiniteSsthresh,
+		MaxPacingRate: t.MaxPacingRate, DeliveryRate: st.rate, DeliveryRateAppLimited: st.rateAppLimited,
 		BytesAcked: st.bytesAcked, BytesReceived: st.bytesReceived, BytesSent: st.bytesSent, BytesRetrans: st.bytesRetrans,
 		SegsOut: st.segsOut, SegsIn: st.segsIn, DataSegsOut: st.dataOut, DataSegsIn: st.dataIn,
 		NotsentBytes: uint32(t.unsent()), Delivered: st.delivered, DSACKDups: st.dsackDups, RcvOOOPack: st.outOfOrder,
 	}
-	i.Unacked, i.Sacked, i.Lost, i.Retrans = t.rtx.Counts()
 	i.LastDataSent, i.LastDataRecv, i.LastAckRecv = since(now, t.lastSend), since(now, t.lastText), since(now, t.lastAck)
-	if t.cc == nil || t.mss == 0 {
-		return
+	switch {
+	case t.sender != nil:
+		t.senderInfo(i)
+	case t.mss != 0:
+		i.SndCwndBytes = t.startWindow()
+		i.SndCwnd = uint32(i.SndCwndBytes / uint64(t.mss))
 	}
+}
+
+// senderInfo fills in what a connection has that has sent something.
+func (t *TCB) senderInfo(i *Info) {
+	i.CAState, i.ReordSeen, i.PacingRate = uint8(t.rec.state), t.rack.Reorderings, t.pacer.Rate()
+	i.Unacked, i.Sacked, i.Lost, i.Retrans = t.rtx.Counts()
 	i.SndCwndBytes = min(t.cwnd(), congestion.MaxWindow)
 	i.SndCwnd = uint32(min(i.SndCwndBytes/uint64(t.mss), infiniteSsthresh))
-	i.SndSsthresh = infiniteSsthresh
 	if t.ctl.Ssthresh < congestion.MaxWindow {
 		i.SndSsthresh = uint32(min(t.ctl.Ssthresh/uint64(t.mss), infiniteSsthresh))
 	}
-	if t.ctl.Cwnd > 0 {
-		var snap congestion.Snapshot
-		t.cc.Snapshot(&snap)
-		i.Congestion = snap.Algorithm
-	}
+	var snap congestion.Snapshot
+	t.cc.Snapshot(&snap)
+	i.Congestion = snap.Algorithm
 }
 
 func since(now, then Time) time.Duration {

@@ -11,8 +11,8 @@ func verify(t *TCB) error {
 		if t.Deadline() != 0 {
 			return fmt.Errorf("a timer runs in CLOSED: %v", t.timers)
 		}
-		if t.sndBuf.len != 0 || t.reasm.cost() != 0 || t.rtx.Len() != 0 {
-			return fmt.Errorf("CLOSED holds %d octets to send, %d out of order, %d records", t.sndBuf.len, t.reasm.bytes, t.rtx.Len())
+		if t.sndBuf.len != 0 || t.reasm.cost() != 0 || t.sender != nil {
+			return fmt.Errorf("CLOSED holds %d octets to send, %d out of order, a sender: %t", t.sndBuf.len, t.reasm.bytes, t.sender != nil)
 		}
 		return nil
 	}
@@ -25,21 +25,25 @@ func verify(t *TCB) error {
 	if synchronized.has(t.state) && t.rcvNxt.Less(t.lastAckSent) {
 		return fmt.Errorf("acknowledged %d, RCV.NXT is %d", t.lastAckSent, t.rcvNxt)
 	}
-	if err := t.rtx.Verify(); err != nil {
-		return err
+	out := uint64(0)
+	if t.sender != nil {
+		if err := t.rtx.Verify(); err != nil {
+			return err
+		}
+		if t.ctl.Cwnd != 0 && t.ctl.Cwnd < uint64(t.mss) {
+			return fmt.Errorf("cwnd %d below one segment of %d", t.ctl.Cwnd, t.mss)
+		}
+		out = t.rtx.Outstanding()
 	}
-	if out := t.rtx.Outstanding(); synchronized.has(t.state) && t.state != StateTimeWait && out != uint64(t.sndNxt-t.sndUna) {
+	if synchronized.has(t.state) && t.state != StateTimeWait && out != uint64(t.sndNxt-t.sndUna) {
 		return fmt.Errorf("%d octets in the queue, SND.NXT-SND.UNA is %d", out, t.sndNxt-t.sndUna)
 	}
-	if t.rtx.Len() > 0 && !t.armed(timerRTO) && !t.armed(timerProbe) {
+	if t.outstanding() && !t.armed(timerRTO) && !t.armed(timerProbe) {
 		return fmt.Errorf("data outstanding and no timer")
 	}
-	if mayTransmit.has(t.state) && t.rtx.Len() == 0 && (t.unsent() > 0 || t.has(flagFinQueued) && !t.has(flagFinSent)) &&
+	if mayTransmit.has(t.state) && !t.outstanding() && (t.unsent() > 0 || t.has(flagFinQueued) && !t.has(flagFinSent)) &&
 		!t.armed(timerPersist) && !t.armed(timerLink) && !t.armed(timerPace) {
 		return fmt.Errorf("%d octets to send, nothing outstanding and no timer", t.unsent())
-	}
-	if t.ctl.Cwnd != 0 && t.ctl.Cwnd < uint64(t.mss) {
-		return fmt.Errorf("cwnd %d below one segment of %d", t.ctl.Cwnd, t.mss)
 	}
 	if err := verifyReassembly(&t.reasm); err != nil {
 		return err

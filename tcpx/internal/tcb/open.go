@@ -19,10 +19,8 @@ func (t *TCB) begin(now Time, p *OpenParams) {
 	t.advMSS = uint32(p.AdvertisedMSS)
 	t.gsoMax = uint32(max(p.GSOMax, 0))
 	t.rcvMSS = max(min(t.advMSS, uint32(p.DefaultMSS)), minPeerMSS)
-	t.cc = p.Controller
 	t.rcvWScale = 0
 	t.lastRecv, t.lastAck = now, now
-	t.rec.high, t.rec.scanned, t.rec.rtoHigh = t.iss, t.iss, t.iss
 }
 
 // minMTUPayload is the least that the send MSS is computed from: IPv4's minimum MTU of 68 less two headers of 20 still leaves room for options and text.
@@ -93,7 +91,6 @@ func (t *TCB) learnSYN(now Time, s *Segment) {
 	}
 	if o.SACKPermitted && t.cfg.SACK {
 		t.set(flagSACK)
-		t.rtx.Ordered = t.cfg.RACK
 	}
 	if o.WScale != 0 && t.cfg.WindowScaling {
 		t.set(flagWScale)
@@ -214,20 +211,38 @@ func (t *TCB) established(now Time) {
 	t.disarm(timerWait)
 	t.drop(flagDeferred | flagSynPending)
 	t.retries, t.retransSince = 0, 0
-	iw := uint64(t.cfg.InitialWindow) * uint64(t.mss)
-	if t.cfg.InitialWindow <= 10 {
-		iw = min(iw, congestion.InitialWindow(t.mss)) // RFC 6928 §2 bounds it in bytes as well
-	}
-	if t.has(flagSynRetrans) {
-		iw = uint64(t.mss) // RFC 5681 §3.1, RFC 6928 §2: a lost SYN or SYN-ACK leaves one segment
-	}
-	t.cc.Init(congestion.Config{
-		MSS: t.mss, InitialWindow: iw, Now: now, SRTT: t.rto.SRTT, Rand: t.owner.Rand(), NoSelectiveAcks: !t.has(flagSACK),
-	})
-	t.readControl()
-	t.usage.reset(t.sndNxt)
 	// Slow start of the peer wants ACKs at once (RFC 5681 allows it, every stack does it).
 	t.quickAcks = uint8(min(max(t.space()/(2*int(t.rcvMSS)), 2), 16))
 	t.tune.reset(t, now)
 	t.restartKeepAlive(now)
 }
+
+// startSender prepares for sending when the first text or FIN is due.
+func (t *TCB) startSender(now Time) {
+	if t.sender != nil {
+		return
+	}
+	t.sender = &sender{cc: t.owner.NewController()}
+	t.rec.high, t.rec.scanned, t.rec.rtoHigh = t.iss, t.iss, t.iss
+	t.rtx.Ordered = t.has(flagSACK) && t.cfg.RACK
+	t.cc.Init(congestion.Config{
+		MSS: t.mss, InitialWindow: t.startWindow(), Now: now, SRTT: t.rto.SRTT, Rand: t.owner.Rand(), NoSelectiveAcks: !t.has(flagSACK),
+	})
+	t.readControl()
+	t.usage.reset(t.sndNxt)
+}
+
+// startWindow is the initial congestion window in bytes.
+func (t *TCB) startWindow() uint64 {
+	if t.has(flagSynRetrans) {
+		return uint64(t.mss) // RFC 5681 §3.1, RFC 6928 §2: a lost SYN or SYN-ACK leaves one segment
+	}
+	iw := uint64(t.cfg.InitialWindow) * uint64(t.mss)
+	if t.cfg.InitialWindow <= 10 {
+		iw = min(iw, congestion.InitialWindow(t.mss)) // RFC 6928 §2 bounds it in bytes as well
+	}
+	return iw
+}
+
+// outstanding reports whether anything sent is not acknowledged.
+func (t *TCB) outstanding() bool { return t.sender != nil && t.rtx.Len() > 0 }

@@ -18,7 +18,8 @@ const maxPeerDelay = 200 * time.Millisecond
 
 // output sends all that may leave now: retransmissions first, then new text and FIN, then an ACK if one is still owed.
 func (t *TCB) output(now Time) {
-	if mayTransmit.has(t.state) && !t.armed(timerLink) {
+	if mayTransmit.has(t.state) && !t.armed(timerLink) && (t.sender != nil || t.unsent() > 0 || t.finDue()) {
+		t.startSender(now)
 		blocked := false
 		if !(t.rec.frto && t.rec.frtoNew) {
 			blocked = t.outputLost(now)
@@ -283,7 +284,7 @@ func (t *TCB) windowNews(now Time) {
 		want++
 	}
 	switch {
-	case t.rtx.Len() > 0 || want == 0:
+	case t.outstanding() || want == 0:
 		t.disarm(timerPersist)
 	case room >= min(int(t.mss), want):
 		t.disarm(timerPersist)

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/plumbline/plumbline/congestion"
 	"github.com/plumbline/plumbline/congestion/reno"
 	"gvisor.dev/gvisor/pkg/buffer"
 )
@@ -97,7 +98,7 @@ func newWorld(t testing.TB, seed uint64) *world {
 
 func (w *world) peer(cfg *Config, iss Seq) *peer {
 	p := &peer{w: w, reads: true, path: path{delay: 10 * time.Millisecond}}
-	p.params = OpenParams{ISS: iss, TSOffset: 77, MTUPayload: 1460, DefaultMSS: 536, AdvertisedMSS: 1460, Controller: reno.New()}
+	p.params = OpenParams{ISS: iss, TSOffset: 77, MTUPayload: 1460, DefaultMSS: 536, AdvertisedMSS: 1460}
 	p.Init(cfg, p, testSettings())
 	return p
 }
@@ -163,6 +164,9 @@ func (p *peer) Count(c Counter, n uint64) { p.counts[c] += n }
 
 // Rand implements Owner.
 func (p *peer) Rand() *rand.Rand { return p.w.rng }
+
+// NewController implements Owner.
+func (p *peer) NewController() congestion.Controller { return reno.New() }
 
 // Budget implements Owner.
 func (p *peer) Budget(n int) Pressure {

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/plumbline/plumbline/congestion"
 	"github.com/plumbline/plumbline/congestion/reno"
 	"gvisor.dev/gvisor/pkg/buffer"
 )
@@ -40,7 +41,7 @@ type wire struct {
 
 func newRig(tb testing.TB, change ...func(*rig)) *rig {
 	r := &rig{tb: tb, now: Time(time.Second), rng: rand.New(rand.NewPCG(1, 2))}
-	r.params = OpenParams{ISS: rigISS, MTUPayload: 1460, DefaultMSS: 536, AdvertisedMSS: 1460, Controller: reno.New()}
+	r.params = OpenParams{ISS: rigISS, MTUPayload: 1460, DefaultMSS: 536, AdvertisedMSS: 1460}
 	cfg := testConfig()
 	cfg.Timestamps = false
 	r.Init(cfg, r, testSettings())
@@ -71,6 +72,9 @@ func (r *rig) Count(c Counter, n uint64) { r.counts[c] += n }
 
 // Rand implements Owner.
 func (r *rig) Rand() *rand.Rand { return r.rng }
+
+// NewController implements Owner.
+func (r *rig) NewController() congestion.Controller { return reno.New() }
 
 // Budget implements Owner.
 func (r *rig) Budget(n int) Pressure {

@@ -64,21 +64,12 @@ type TCB struct {
 	tsRecent, tsOffset uint32
 	tsRecentAt         Time
 
-	// Sender's loss recovery and congestion control.
-	rtx    recovery.Queue
 	rto    recovery.RTO
-	rack   recovery.RACK
 	minRTT recovery.MinRTT
-	rec    episode
-	cc     congestion.Controller
-	ctl    congestion.Control
-	smp    congestion.Sampler
-	pacer  congestion.Pacer
-	usage  cwndUsage
-	ack    congestion.AckEvent
-	// lossEv and signalEv are here so that reporting allocates nothing.
-	lossEv   congestion.LossEvent
-	signalEv congestion.SignalEvent
+	// sender is nil until there is something to send, and again in TIME-WAIT.
+	*sender
+	// Scratch is lent by the owner for the time of a call.
+	*Scratch
 
 	tune autotune
 	// memory is the buffer memory in use, reserved what the owner's budget holds for it.
@@ -87,8 +78,39 @@ type TCB struct {
 	// Instants of the last data sent, segment received, ACK received, challenge ACK, and of the first of the retransmissions in a row.
 	lastSend, lastRecv, lastText, lastAck, challengeAt, retransSince Time
 
-	out   Out
 	stats totals
+}
+
+// sender is what a connection needs for loss recovery and congestion control once it sends text or FIN. A connection that only listens to its peer, or that has
+// not spoken yet, does without.
+type sender struct {
+	rtx   recovery.Queue
+	rack  recovery.RACK
+	rec   episode
+	cc    congestion.Controller
+	ctl   congestion.Control
+	smp   congestion.Sampler
+	pacer congestion.Pacer
+	usage cwndUsage
+}
+
+// Scratch is memory that the core needs during a call and not between calls, so that an owner may lend the same to many connections. Its content is nobody's.
+type Scratch struct {
+	out Out
+	// The events for the congestion controller are here so that reporting allocates nothing.
+	ack      congestion.AckEvent
+	lossEv   congestion.LossEvent
+	signalEv congestion.SignalEvent
+}
+
+// Lend gives the core the scratch memory for the calls that follow, until Reclaim. Without a loan Init makes the core keep memory of its own.
+func (t *TCB) Lend(s *Scratch) { t.Scratch = s }
+
+// Reclaim takes back what Lend gave.
+func (t *TCB) Reclaim() *Scratch {
+	s := t.Scratch
+	t.Scratch = nil
+	return s
 }
 
 // totals are running counts for Info.
@@ -150,7 +172,11 @@ func (t *TCB) drop(f flags)     { t.flags &^= f }
 
 // Init prepares a TCB in state CLOSED.
 func (t *TCB) Init(cfg *Config, o Owner, s Settings) {
-	*t = TCB{Settings: s, cfg: cfg, owner: o, state: StateClosed}
+	scratch := t.Scratch
+	if scratch == nil {
+		scratch = new(Scratch)
+	}
+	*t = TCB{Settings: s, cfg: cfg, owner: o, state: StateClosed, Scratch: scratch}
 }
 
 // State returns the connection's state.
@@ -185,15 +211,15 @@ func (t *TCB) fail(r Reason) {
 	t.toClosed()
 }
 
-// toClosed enters CLOSED and lets go of everything but received data that the user may still read.
+// toClosed enters CLOSED and lets go of everything but received data, which the user may still read before hearing of the end.
 func (t *TCB) toClosed() {
 	t.setState(StateClosed)
 	t.sndBuf.release()
 	t.reasm.release()
-	if t.reason != ReasonNone || t.has(flagOrphan|flagReadShut) {
+	if t.has(flagOrphan) {
 		t.rcvBuf.release()
 	}
-	t.rtx.Reset()
+	t.sender = nil
 	t.account()
 }
 

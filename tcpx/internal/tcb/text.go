@@ -192,8 +192,7 @@ func (t *TCB) timeWait(now Time) {
 	t.setState(StateTimeWait)
 	t.stopTimers()
 	t.sndBuf.release()
-	t.rtx.Reset()
-	t.rtx.Shrink()
+	t.sender = nil
 	t.arm(timerWait, now+t.cfg.TimeWait)
 	t.events |= EventHangup | EventReadable | EventWritable
 }

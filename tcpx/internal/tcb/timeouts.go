@@ -52,7 +52,7 @@ func (t *TCB) rtoExpired(now Time) {
 		t.synExpired(now)
 		return
 	}
-	if t.rtx.Len() == 0 {
+	if !t.outstanding() {
 		return
 	}
 	if t.givenUp(now) {
@@ -171,6 +171,9 @@ func (t *TCB) enterLoss(now Time) {
 
 // reorderExpired is RACK's reordering timer (RFC 8985 §6.3).
 func (t *TCB) reorderExpired(now Time) {
+	if !t.outstanding() {
+		return
+	}
 	prior, outstanding, sacked := t.rtx.InFlight(), t.rtx.Outstanding(), t.rtx.SackedBytes()
 	n := ackNews{una: t.sndUna}
 	t.ack.Now, t.ack.Lost = now, 0
@@ -193,7 +196,7 @@ func (t *TCB) reorderExpired(now Time) {
 func (t *TCB) persistExpired(now Time) {
 	avail, room := t.unsent(), t.windowRoom()
 	switch {
-	case t.rtx.Len() > 0 || avail == 0 && !t.finDue():
+	case t.outstanding() || avail == 0 && !t.finDue():
 		return
 	case room > 0:
 		t.backoff = 0
@@ -249,6 +252,7 @@ func (t *TCB) probeAccepted(now Time) {
 	if t.unsent() == 0 {
 		return
 	}
+	t.startSender(now)
 	r := t.rtx.Push(t.sndNxt, 1, 1, recovery.EverRetrans) // no round trip can be measured on it
 	t.smp.OnSent(&r.State, now, 1, t.rtx.InFlight()-1, true)
 	t.rtx.Sent(r)
@@ -272,7 +276,7 @@ func (t *TCB) keepAliveExpired(now Time) {
 	if !t.KeepAlive || !synchronized.has(t.state) || t.state == StateTimeWait {
 		return
 	}
-	if t.rtx.Len() > 0 || t.armed(timerPersist) {
+	if t.outstanding() || t.armed(timerPersist) {
 		t.arm(timerKeepAlive, now+t.KeepIdle)
 		return
 	}

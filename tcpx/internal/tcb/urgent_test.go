@@ -95,7 +95,7 @@ func TestUrgentModeEnds(t *testing.T) {
 // TestUrgentIsNotForAUserWhoLeft: after the read side was shut nothing is urgent.
 func TestUrgentIsNotForAUserWhoLeft(t *testing.T) {
 	r := newRig(t).to(StateEstablished)
-	r.ShutdownRead(r.now)
+	r.ShutdownRead()
 	s := r.ack(URG)
 	s.Up = 1
 	r.in(s, "u")
