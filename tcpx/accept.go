@@ -159,10 +159,10 @@ func (p *protocol) newChild(s *inbound, l *Endpoint, q *waiter.Queue) (*Endpoint
 	}
 	netProto := s.net
 	if l != nil {
-		netProto = l.info.NetProto
+		netProto = l.netProto
 	}
 	c := p.newEndpoint(netProto, q)
-	c.info.ID = s.id
+	c.id = s.id
 	c.bound = binding{nic: s.nic, nets: netOf(s.net)}
 	if l != nil {
 		c.inherit(l)

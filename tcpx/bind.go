@@ -53,12 +53,12 @@ func (e *Endpoint) reservation() ports.Reservation {
 	r := ports.Reservation{
 		Networks:     b.reservedNets.numbers(),
 		Transport:    ProtocolNumber,
-		Port:         e.info.ID.LocalPort,
+		Port:         e.id.LocalPort,
 		Flags:        b.held,
 		BindToDevice: b.device,
 	}
 	if !b.anyAddr {
-		r.Addr = e.info.ID.LocalAddress
+		r.Addr = e.id.LocalAddress
 	}
 	return r
 }
@@ -70,7 +70,7 @@ func (e *Endpoint) releasePort() {
 		e.bound.reserved = false
 	}
 	if b := &e.bound; b.holding {
-		e.proto.held.remove(b.nets, e.info.ID.LocalAddress, e.info.ID.LocalPort, b.device, b.held)
+		e.proto.held.remove(b.nets, e.id.LocalAddress, e.id.LocalPort, b.device, b.held)
 		b.holding = false
 	}
 }
@@ -78,14 +78,14 @@ func (e *Endpoint) releasePort() {
 // hold counts e among the connections that hold their local port. The caller holds e.mu.
 func (e *Endpoint) hold() {
 	b := &e.bound
-	e.proto.held.add(b.nets, e.info.ID.LocalAddress, e.info.ID.LocalPort, b.device, b.held)
+	e.proto.held.add(b.nets, e.id.LocalAddress, e.id.LocalPort, b.device, b.held)
 	b.holding = true
 }
 
 // register makes the demultiplexer deliver to e what matches its ID. The caller holds e.mu.
 func (e *Endpoint) register() tcpip.Error {
 	b := &e.bound
-	err := e.proto.stack.RegisterTransportEndpoint(b.nets.numbers(), ProtocolNumber, e.info.ID, e, b.held, b.device)
+	err := e.proto.stack.RegisterTransportEndpoint(b.nets.numbers(), ProtocolNumber, e.id, e, b.held, b.device)
 	b.registered = err == nil
 	return err
 }
@@ -93,14 +93,15 @@ func (e *Endpoint) register() tcpip.Error {
 // unregister is the opposite. The caller holds e.mu.
 func (e *Endpoint) unregister() {
 	if b := &e.bound; b.registered {
-		e.proto.stack.UnregisterTransportEndpoint(b.nets.numbers(), ProtocolNumber, e.info.ID, e, b.held, b.device)
+		e.proto.stack.UnregisterTransportEndpoint(b.nets.numbers(), ProtocolNumber, e.id, e, b.held, b.device)
 		b.registered = false
 	}
 }
 
 // canonical returns the network protocol to use for addr and addr itself without v4-mapping. The caller holds e.mu.
 func (e *Endpoint) canonical(addr tcpip.FullAddress, bind bool) (tcpip.FullAddress, tcpip.NetworkProtocolNumber, tcpip.Error) {
-	addr, net, err := e.info.AddrNetProtoLocked(addr, e.ops.GetV6Only(), bind)
+	info := e.infoLocked()
+	addr, net, err := info.AddrNetProtoLocked(addr, e.ops.GetV6Only(), bind)
 	if err == nil && addr.Addr.Len() != 0 && (addr.Addr.Len() == header.IPv4AddressSize) != (net == header.IPv4ProtocolNumber) {
 		return addr, net, &tcpip.ErrAddressFamilyNotSupported{}
 	}
@@ -120,7 +121,6 @@ func (e *Endpoint) bind(addr tcpip.FullAddress) tcpip.Error {
 	if e.phase != phaseInitial {
 		return &tcpip.ErrAlreadyBound{}
 	}
-	e.info.BindAddr = addr.Addr
 	addr, net, err := e.canonical(addr, true)
 	if err != nil {
 		return err
@@ -134,24 +134,24 @@ func (e *Endpoint) bind(addr tcpip.FullAddress) tcpip.Error {
 		if b.nic = e.proto.stack.CheckLocalAddress(addr.NIC, net, addr.Addr); b.nic == 0 {
 			return &tcpip.ErrBadLocalAddress{}
 		}
-		e.info.ID.LocalAddress = addr.Addr
+		e.id.LocalAddress = addr.Addr
 	}
 	b.reservedNets, b.held, b.device = b.nets, b.flags, tcpip.NICID(e.ops.GetBindToDevice())
-	e.info.ID.LocalPort = addr.Port
+	e.id.LocalPort = addr.Port
 	port, err := e.proto.stack.ReservePort(e.proto.stack.SecureRNG(), e.reservation(), func(port uint16) (bool, tcpip.Error) {
-		if e.proto.held.conflict(b.nets, e.info.ID.LocalAddress, port, b.device, b.held) {
+		if e.proto.held.conflict(b.nets, e.id.LocalAddress, port, b.device, b.held) {
 			return false, nil
 		}
 		// A listener on the same port may be bound to it under flags that rule this socket out.
-		id := stack.TransportEndpointID{LocalPort: port, LocalAddress: e.info.ID.LocalAddress}
+		id := stack.TransportEndpointID{LocalPort: port, LocalAddress: e.id.LocalAddress}
 		return e.proto.stack.CheckRegisterTransportEndpoint(b.nets.numbers(), ProtocolNumber, id, b.held, b.device) == nil, nil
 	})
 	if err != nil {
-		e.info.ID.LocalPort, e.info.ID.LocalAddress = 0, tcpip.Address{}
+		e.id.LocalPort, e.id.LocalAddress = 0, tcpip.Address{}
 		e.proto.tcpStats.FailedPortReservations.Increment()
 		return err
 	}
-	e.info.ID.LocalPort = port
+	e.id.LocalPort = port
 	b.reserved = true
 	e.phase = phaseBound
 	return nil
@@ -161,7 +161,7 @@ func (e *Endpoint) bind(addr tcpip.FullAddress) tcpip.Error {
 func (e *Endpoint) GetLocalAddress() (tcpip.FullAddress, tcpip.Error) {
 	e.lock()
 	defer e.leave()
-	return tcpip.FullAddress{Addr: e.info.ID.LocalAddress, Port: e.info.ID.LocalPort, NIC: e.bound.nic}, nil
+	return tcpip.FullAddress{Addr: e.id.LocalAddress, Port: e.id.LocalPort, NIC: e.bound.nic}, nil
 }
 
 // GetRemoteAddress implements tcpip.Endpoint.GetRemoteAddress. It returns ErrNotConnected unless there is a peer.
@@ -175,5 +175,5 @@ func (e *Endpoint) GetRemoteAddress() (tcpip.FullAddress, tcpip.Error) {
 }
 
 func (e *Endpoint) remoteAddress() tcpip.FullAddress {
-	return tcpip.FullAddress{Addr: e.info.ID.RemoteAddress, Port: e.info.ID.RemotePort, NIC: e.bound.nic}
+	return tcpip.FullAddress{Addr: e.id.RemoteAddress, Port: e.id.RemotePort, NIC: e.bound.nic}
 }

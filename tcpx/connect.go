@@ -71,7 +71,7 @@ func (e *Endpoint) connect(addr tcpip.FullAddress) tcpip.Error {
 	if !unicast(addr.Addr) {
 		return &tcpip.ErrNetworkUnreachable{}
 	}
-	route, err := e.proto.stack.FindRoute(nic, e.info.ID.LocalAddress, addr.Addr, net, false)
+	route, err := e.proto.stack.FindRoute(nic, e.id.LocalAddress, addr.Addr, net, false)
 	if err != nil {
 		return err
 	}
@@ -96,8 +96,8 @@ func (e *Endpoint) connect(addr tcpip.FullAddress) tcpip.Error {
 
 // claim gives e its addresses and ports and registers it. On an error e is as before. The caller holds e.mu.
 func (e *Endpoint) claim(route *stack.Route, addr tcpip.FullAddress) tcpip.Error {
-	oldID, oldBound := e.info.ID, e.bound
-	id := &e.info.ID
+	oldID, oldBound := e.id, e.bound
+	id := &e.id
 	id.LocalAddress, id.RemoteAddress, id.RemotePort = route.LocalAddress(), route.RemoteAddress(), addr.Port
 	e.bound.nets = netOf(route.NetProto())
 	var err tcpip.Error
@@ -107,7 +107,7 @@ func (e *Endpoint) claim(route *stack.Route, addr tcpip.FullAddress) tcpip.Error
 		err = e.pickPort(route)
 	}
 	if err != nil {
-		e.info.ID, e.bound = oldID, oldBound
+		e.id, e.bound = oldID, oldBound
 		if _, inUse := err.(*tcpip.ErrPortInUse); inUse {
 			return &tcpip.ErrBadLocalAddress{}
 		}
@@ -128,7 +128,7 @@ func (e *Endpoint) claim(route *stack.Route, addr tcpip.FullAddress) tcpip.Error
 
 // pickPort reserves an ephemeral port towards the peer and registers e with it (RFC 6056 §3.3.1). The caller holds e.mu.
 func (e *Endpoint) pickPort(route *stack.Route) tcpip.Error {
-	b, id := &e.bound, &e.info.ID
+	b, id := &e.bound, &e.id
 	b.reservedNets, b.held, b.device, b.anyAddr = b.nets, b.flags, tcpip.NICID(e.ops.GetBindToDevice()), false
 	self := id.LocalAddress == id.RemoteAddress
 	reuse := e.reusesTimeWait(route.NetProto())
@@ -170,13 +170,13 @@ const timeWaitRest = time.Second
 
 // recycle ends the TIME-WAIT of the connection with the ID that e wants, if there is one that is old enough. The caller holds e.mu.
 func (e *Endpoint) recycle(route *stack.Route) bool {
-	t := e.proto.stack.FindTransportEndpoint(route.NetProto(), ProtocolNumber, e.info.ID, route.NICID())
+	t := e.proto.stack.FindTransportEndpoint(route.NetProto(), ProtocolNumber, e.id, route.NICID())
 	old, ok := t.(*Endpoint)
 	if !ok || old == e || !old.tryLock() {
 		return false
 	}
 	defer old.leave()
-	if !old.inTimeWait || old.info.ID != e.info.ID || e.proto.now()-old.timeWaitAt < timeWaitRest {
+	if !old.inTimeWait || old.id != e.id || e.proto.now()-old.timeWaitAt < timeWaitRest {
 		return false
 	}
 	old.forgetTimeWait()
@@ -195,7 +195,7 @@ func (e *Endpoint) reusesTimeWait(net tcpip.NetworkProtocolNumber) bool {
 	case tcpip.TCPTimeWaitReuseGlobal:
 		return true
 	case tcpip.TCPTimeWaitReuseLoopbackOnly:
-		id := &e.info.ID
+		id := &e.id
 		if net == header.IPv4ProtocolNumber {
 			return header.IsV4LoopbackAddress(id.LocalAddress) && header.IsV4LoopbackAddress(id.RemoteAddress)
 		}
@@ -221,8 +221,8 @@ func (e *Endpoint) currentConfig() *tcb.Config {
 // openParams describes the connection that e is about to open. The caller holds e.mu.
 func (e *Endpoint) openParams(now tcb.Time) tcb.OpenParams {
 	p := tcb.OpenParams{
-		ISS:        e.proto.isn(&e.info.ID, now),
-		TSOffset:   e.proto.timestampOffset(&e.info.ID),
+		ISS:        e.proto.isn(&e.id, now),
+		TSOffset:   e.proto.timestampOffset(&e.id),
 		MTUPayload: mtuPayload(e.route),
 		DefaultMSS: header.TCPDefaultMSS,
 		UserMSS:    int(e.userMSS),

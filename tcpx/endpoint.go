@@ -27,9 +27,9 @@ type Endpoint struct {
 	ops   tcpip.SocketOptions
 
 	// mu guards all that follows; see lock.go for the rules.
-	mu   sync.Mutex
-	info stack.TransportEndpointInfo
-	tcb  tcb.TCB
+	mu  sync.Mutex
+	id  stack.TransportEndpointID
+	tcb tcb.TCB
 	// lst is what makes the endpoint a listener. It is set before the state LISTEN is published and then stays.
 	lst *listener
 	// parent is the listener of a connection in SYN-RECEIVED, nil for all others.
@@ -45,9 +45,9 @@ type Endpoint struct {
 	// congestion is the name of the congestion control algorithm.
 	congestion unique.Handle[string]
 	extra      *extra
-	// segsIn and segsOut count segments until stats exists.
-	segsIn, segsOut uint64
-	// mss is the last value of TCP_MAXSEG, 0 if unset.
+	// netProto is the protocol of the socket; a dual-stack one may use the other as well (see binding.nets).
+	netProto tcpip.NetworkProtocolNumber
+	// userMSS is the last value of TCP_MAXSEG, 0 if unset.
 	userMSS uint16
 	txHash  uint32
 	events  tcb.Event
@@ -57,7 +57,7 @@ type Endpoint struct {
 	tos      uint8
 	ipv4TTL  uint8
 	hopLimit int16
-	pmtud    tcpip.PMTUDStrategy
+	pmtud    uint8 // a tcpip.PMTUDStrategy
 	gso      gsoKind
 	gauges   gauges
 
@@ -105,7 +105,7 @@ func (p *protocol) newEndpoint(netProto tcpip.NetworkProtocolNumber, q *waiter.Q
 	e := &Endpoint{
 		proto:       p,
 		waiterQueue: q,
-		info:        stack.TransportEndpointInfo{NetProto: netProto, TransProto: ProtocolNumber},
+		netProto:    netProto,
 		ipv4TTL:     tcpip.UseDefaultIPv4TTL,
 		hopLimit:    tcpip.UseDefaultIPv6HopLimit,
 		txHash:      p.stack.InsecureRNG().Uint32(),
@@ -424,8 +424,20 @@ func (*Endpoint) Wait() {}
 func (e *Endpoint) Info() tcpip.EndpointInfo {
 	e.lock()
 	defer e.leave()
-	info := e.info
+	info := e.infoLocked()
 	return &info
+}
+
+// infoLocked puts together what stock's endpoints embed. The caller holds e.mu.
+func (e *Endpoint) infoLocked() stack.TransportEndpointInfo {
+	info := stack.TransportEndpointInfo{NetProto: e.netProto, TransProto: ProtocolNumber, ID: e.id}
+	if e.bound.reserved && !e.bound.anyAddr {
+		info.BindAddr, info.BindNICID = e.id.LocalAddress, e.bound.nic
+	}
+	if e.bound.registered {
+		info.RegisterNICID = e.bound.device
+	}
+	return info
 }
 
 // SetOwner implements tcpip.Endpoint.SetOwner.

@@ -521,6 +521,7 @@ func TestStats(t *testing.T) {
 		t.Errorf("sent %d, received %d", st.SegmentsSent.Value(), st.SegmentsReceived.Value())
 	}
 	c.write("y")
+	c.Stats()
 	if st.SegmentsSent.Value() != 4 {
 		t.Errorf("sent %d", st.SegmentsSent.Value())
 	}

@@ -99,7 +99,7 @@ func (e *Endpoint) processICMP(s *inbound) {
 	}
 	e.makeExtra().lastError = i.err
 	e.events |= tcb.EventError
-	id := &e.info.ID
+	id := &e.id
 	e.ops.QueueErr(&tcpip.SockError{
 		Err:      i.err,
 		Cause:    i.cause,

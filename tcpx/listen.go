@@ -14,6 +14,8 @@ import (
 type listener struct {
 	// waiting is the length of the accept queue, for those who hold no lock.
 	waiting atomic.Int32
+	// segments counts what arrived for the listener itself, guarded by the endpoint's lock.
+	segments uint64
 
 	mu sync.Mutex
 	// backlog bounds the accept queue; so it does the SYN queue if the protocol sets no other bound.

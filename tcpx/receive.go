@@ -87,9 +87,9 @@ func (e *Endpoint) process(s *inbound) {
 		s.release()
 		return
 	}
-	e.countReceived()
 	switch e.phase {
 	case phaseListen:
+		e.lst.segments++
 		e.listenSegment(s)
 	case phaseOpen:
 		e.openSegment(s)

@@ -134,7 +134,7 @@ func (e *Endpoint) SetSockOptInt(opt tcpip.SockOptInt, v int) tcpip.Error {
 		switch s := tcpip.PMTUDStrategy(v); s {
 		case tcpip.PMTUDiscoveryWant, tcpip.PMTUDiscoveryDont, tcpip.PMTUDiscoveryDo, tcpip.PMTUDiscoveryProbe:
 			e.lock()
-			e.pmtud = s
+			e.pmtud = uint8(s)
 			e.leave()
 		default:
 			return &tcpip.ErrNotSupported{}
@@ -360,7 +360,7 @@ func (e *Endpoint) GetSockOpt(opt tcpip.GettableSocketOption) tcpip.Error {
 	case *tcpip.TCPTimeWaitTimeoutOption:
 		*o = tcpip.TCPTimeWaitTimeoutOption(e.currentConfig().TimeWait)
 	case *tcpip.OriginalDestinationOption:
-		addr, port, err := e.proto.stack.IPTables().OriginalDst(e.info.ID, e.info.NetProto, ProtocolNumber)
+		addr, port, err := e.proto.stack.IPTables().OriginalDst(e.id, e.netProto, ProtocolNumber)
 		if err != nil {
 			return err
 		}

@@ -149,7 +149,7 @@ func (p *protocol) counters(c tcb.Counter) (a, b *tcpip.StatCounter) {
 	return nil, nil
 }
 
-// statistics returns the endpoint's own counters and makes them if need be: they are large, and most connections need but two of them.
+// statistics returns the endpoint's own counters and makes them if need be: they are large, and most connections never count anything.
 func (e *Endpoint) statistics() *tcp.Stats {
 	if s := e.stats.Load(); s != nil {
 		return s
@@ -158,30 +158,19 @@ func (e *Endpoint) statistics() *tcp.Stats {
 	return e.stats.Load()
 }
 
-// countReceived and countSent count segments. The caller holds e.mu.
-func (e *Endpoint) countReceived() {
-	if s := e.stats.Load(); s != nil {
-		s.SegmentsReceived.Increment()
-	} else {
-		e.segsIn++
-	}
-}
-
-func (e *Endpoint) countSent() {
-	if s := e.stats.Load(); s != nil {
-		s.SegmentsSent.Increment()
-	} else {
-		e.segsOut++
-	}
-}
-
-// Stats implements tcpip.Endpoint.Stats. The result is a *tcp.Stats of gVisor.
+// Stats implements tcpip.Endpoint.Stats. The result is a *tcp.Stats of gVisor; it is live but for the numbers of segments, which each call brings up to date.
 func (e *Endpoint) Stats() tcpip.EndpointStats {
 	s := e.statistics()
 	e.lock()
 	defer e.leave()
-	s.SegmentsReceived.IncrementBy(e.segsIn)
-	s.SegmentsSent.IncrementBy(e.segsOut)
-	e.segsIn, e.segsOut = 0, 0
+	var i Info
+	e.tcb.FillInfo(e.proto.now(), &i)
+	received, sent := uint64(i.SegsIn), uint64(i.SegsOut)
+	if e.lst != nil {
+		received += e.lst.segments
+	}
+	// The core's counts are of 32 bits and may have wrapped.
+	s.SegmentsReceived.IncrementBy(uint64(uint32(received - s.SegmentsReceived.Value())))
+	s.SegmentsSent.IncrementBy(uint64(uint32(sent - s.SegmentsSent.Value())))
 	return s
 }

@@ -132,7 +132,7 @@ func (e *Endpoint) transmitPacket(out *tcb.Out, payload buffer.Buffer, seq tcb.S
 	pkt.Hash, pkt.Owner = e.txHash, e.packetOwner()
 
 	tcpHdr := header.TCP(pkt.TransportHeader().Push(hdrLen))
-	putHeader(tcpHdr, &control{id: e.info.ID, seq: seq, ack: out.Ack, flags: flags, wnd: out.Wnd, up: out.Up})
+	putHeader(tcpHdr, &control{id: e.id, seq: seq, ack: out.Ack, flags: flags, wnd: out.Wnd, up: out.Up})
 	copy(tcpHdr[header.TCPMinimumSize:], out.Opts[:out.OptLen])
 	pseudo := r.PseudoHeaderChecksum(ProtocolNumber, uint16(pkt.Size()))
 	if e.gso == gsoHost {
@@ -146,7 +146,7 @@ func (e *Endpoint) transmitPacket(out *tcb.Out, payload buffer.Buffer, seq tcb.S
 		Protocol:              ProtocolNumber,
 		TTL:                   e.ttl(r),
 		TOS:                   e.tos | out.ECN,
-		DF:                    e.pmtud != tcpip.PMTUDiscoveryDont,
+		DF:                    tcpip.PMTUDStrategy(e.pmtud) != tcpip.PMTUDiscoveryDont,
 		ExperimentOptionValue: experiment,
 	}, pkt)
 	switch err.(type) {
@@ -167,7 +167,6 @@ func (e *Endpoint) transmitPacket(out *tcb.Out, payload buffer.Buffer, seq tcb.S
 	if flags.Has(tcb.RST) {
 		e.proto.tcpStats.ResetsSent.Increment()
 	}
-	e.countSent()
 	return true
 }
 
@@ -258,7 +257,7 @@ func (p *protocol) sendControl(s *inbound, c *control) {
 	params := stack.NetworkHeaderParams{Protocol: ProtocolNumber, TTL: r.DefaultTTL(), TOS: stack.DefaultTOS}
 	if c.from != nil {
 		params.TTL, params.TOS = c.from.ttl(r), c.from.tos
-		params.DF = c.from.pmtud != tcpip.PMTUDiscoveryDont
+		params.DF = tcpip.PMTUDStrategy(c.from.pmtud) != tcpip.PMTUDiscoveryDont
 		pkt.Mark, pkt.Owner = c.from.ops.GetMark(), c.from.packetOwner()
 	}
 	if err := r.WritePacket(params, pkt); err != nil {
