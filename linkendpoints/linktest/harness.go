@@ -292,7 +292,7 @@ func (s *sink) close() {
 func noLeftovers(t *testing.T) {
 	before := goroutines()
 	t.Cleanup(func() {
-		deadline := time.Now().Add(patience)
+		deadline := time.Now().Add(patience / 4)
 		for {
 			var left []string
 			for id, stack := range goroutines() {
