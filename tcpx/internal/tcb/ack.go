@@ -1,6 +1,7 @@
 package tcb
 
 import (
+	"slices"
 	"time"
 
 	"github.com/plumbline/plumbline/congestion"
@@ -16,13 +17,18 @@ type ackNews struct {
 	dup bool
 	// delivered and lost are bytes newly delivered and newly marked lost.
 	delivered, lost uint64
-	// sacked tells that SACK blocks covered something new, dsack that the ACK reports a duplicate.
-	sacked, dsack bool
-	// inRecovery tells that fast recovery was under way when the ACK came.
-	inRecovery bool
-	// original tells that data sent before the last RTO and never retransmitted was delivered (F-RTO).
-	original bool
-	// partial is the number of bytes acknowledged cumulatively.
+	// prior, outstanding and priorDelivered are the bytes in flight, outstanding and of these known to be delivered before the ACK.
+	prior, outstanding, priorDelivered uint64
+	// sacked tells that SACK blocks covered something new.
+	sacked bool
+	// duplicates tells that all the episode's retransmissions are known to have arrived twice, probeTwice that the loss probe has.
+	duplicates, probeTwice bool
+	// original tells that data sent before the last RTO and never retransmitted was delivered, beyond that data sent after it was (F-RTO).
+	original, beyond bool
+	// state is that of recovery when the ACK came; ended and undone tell that an episode is over, undone that it was mistaken.
+	state         caState
+	ended, undone bool
+	// cumulative is the number of bytes acknowledged cumulatively.
 	cumulative int
 	// rtt is the round-trip sample for the RTO, 0 if none.
 	rtt time.Duration
@@ -126,7 +132,6 @@ func (t *TCB) finAcked(now Time) bool {
 
 // processACK takes the news out of an acceptable ACK, runs loss detection and tells the congestion controller.
 func (t *TCB) processACK(now Time, s *Segment) {
-	n := ackNews{una: t.sndUna}
 	old := s.Ack.Less(t.sndUna)
 	if t.sender == nil {
 		if !old {
@@ -136,13 +141,11 @@ func (t *TCB) processACK(now Time, s *Segment) {
 		t.windowNews(now)
 		return
 	}
-	prior := t.rtx.InFlight()
-	priorSacked := t.rtx.SackedBytes()
-	outstanding := t.rtx.Outstanding()
+	n := t.news()
 	windowChanged := !old && t.updateWindow(s)
 	t.probes = 0
 
-	if s.Ack == t.sndUna && outstanding == 0 && s.Opts.NumSACK == 0 {
+	if s.Ack == t.sndUna && n.outstanding == 0 && s.Opts.NumSACK == 0 && !t.rec.tlpOut {
 		// Nothing outstanding, nothing new: a window update or plain data. The quick way for the receiving side of a transfer.
 		t.windowNews(now)
 		return
@@ -159,13 +162,20 @@ func (t *TCB) processACK(now Time, s *Segment) {
 	}
 	t.sampleRTT(now, s, &n)
 	t.detectLoss(now, &n)
-	n.inRecovery = t.rec.state == caRecovery
-	t.recover(now, s, &n, prior, outstanding, priorSacked)
-	t.tellController(now, &n, prior)
+	t.recover(now, s, &n)
+	t.tellController(now, &n)
+	t.concluded(now, &n)
 	t.windowNews(now)
 	if n.advanced {
 		t.progress(now)
+	} else if n.sacked {
+		t.scheduleProbe(now)
 	}
+}
+
+// news starts an ackNews with the state before the ACK.
+func (t *TCB) news() ackNews {
+	return ackNews{una: t.sndUna, prior: t.rtx.InFlight(), outstanding: t.rtx.Outstanding(), priorDelivered: t.rtx.Delivered()}
 }
 
 // cumulative advances SND.UNA to SEG.ACK.
@@ -200,6 +210,7 @@ func (t *TCB) cumulative(now Time, s *Segment, n *ackNews) {
 	if again != 0 && !t.has(flagSACK) {
 		n.original = false // the rest may have waited behind the hole that the retransmission filled
 	}
+	t.rec.advanced(t.sndUna)
 	t.sndBuf.ack(t.sndUna)
 	t.stats.bytesAcked += uint64(max(n.cumulative, 0))
 	if t.has(flagUrgOut) && t.sndUp.Leq(t.sndUna) {
@@ -217,6 +228,7 @@ func (t *TCB) delivered(now Time, seg *recovery.Segment, was recovery.Flags, n *
 			n.original = true
 		}
 	}
+	n.beyond = n.beyond || t.rec.rtoHigh.Less(seg.End())
 	t.smp.OnDelivered(&seg.State, now)
 	if t.rtx.Ordered {
 		t.rack.Delivered(seg, was, now, t.minRTT.Get(), echo)
@@ -245,15 +257,11 @@ func (t *TCB) selective(now Time, s *Segment, n *ackNews) {
 		return
 	}
 	if d, ok := t.isDSACK(s.Ack, blocks); ok {
-		n.dsack = true
-		t.stats.dsackDups++
-		t.owner.Count(CountDSACKReceived, 1)
-		t.rec.dsackSeen(t, d)
-		if t.rtx.Ordered {
-			t.rack.DSACK(t.sndUna, t.sndNxt)
-		}
+		t.reportedTwice(d, n)
 		blocks = blocks[1:]
 	}
+	// From the lowest to the highest: the order in the option is one of age, and what it lists after higher ones is not reordered for that.
+	slices.SortFunc(blocks, func(a, b Block) int { return a.Left.Sub(b.Left) })
 	echo := t.echoTime(now, s)
 	for _, b := range blocks {
 		if !b.Left.Less(b.Right) || b.Right.Leq(t.sndUna) || b.Left.Less(t.sndUna) || t.sndNxt.Less(b.Right) {
@@ -268,6 +276,21 @@ func (t *TCB) selective(now Time, s *Segment, n *ackNews) {
 			t.delivered(now, seg, was, n, echo)
 		}
 	}
+	if n.sacked || n.advanced {
+		n.recount(t.rtx.DupAckReset(0, t.mss)) // blocks tell better than duplicates without any did
+		t.dupAcks = 0
+	}
+}
+
+// reportedTwice takes a DSACK (RFC 2883, RFC 3708, RFC 8985).
+func (t *TCB) reportedTwice(d Block, n *ackNews) {
+	t.stats.dsackDups++
+	t.owner.Count(CountDSACKReceived, 1)
+	n.duplicates = t.rec.undo.DSACK(d.Left, d.Right)
+	if n.probeTwice = t.rec.isProbe(d); n.probeTwice || !t.rtx.Ordered || t.stats.totalRetrans == 0 {
+		return // neither a probe nor what the network doubled tells of reordering
+	}
+	t.rack.DSACK(t.sndUna, t.sndNxt)
 }
 
 // isDSACK reports whether the first block is a DSACK: it lies below the cumulative ACK or within the second (RFC 2883 §4).
@@ -300,8 +323,10 @@ func (t *TCB) countDuplicates(n *ackNews) {
 		if t.dupAcks < 255 {
 			t.dupAcks++
 		}
-		t.rtx.DupAck(t.mss)
-		n.delivered += uint64(t.mss)
+		if t.rec.state != caLoss || t.sndNxt != t.rec.rtoHigh {
+			// What was sent before a time-out is counted as lost, and not in flight, already.
+			n.delivered += t.rtx.DupAck(t.mss)
+		}
 	}
 }
 
@@ -309,9 +334,9 @@ func (t *TCB) countDuplicates(n *ackNews) {
 func (t *TCB) sampleRTT(now Time, s *Segment, n *ackNews) {
 	rtt := n.rtt
 	if rtt == 0 && n.advanced && t.has(flagTS) && s.Opts.TS {
-		// Every record was retransmitted: the echo tells which transmission this is about.
-		if d := t.echoRTT(now, s); d > 0 {
-			rtt = d
+		// Something was retransmitted: the echo tells which transmission this is about, to a tick of the clock.
+		if d := t.echoRTT(now, s); d >= 0 {
+			rtt = max(d, time.Millisecond)
 		}
 	}
 	if rtt == 0 {
@@ -319,11 +344,10 @@ func (t *TCB) sampleRTT(now Time, s *Segment, n *ackNews) {
 	}
 	t.rto.Sample(rtt, int((t.rtx.Outstanding()+uint64(n.cumulative))/(2*uint64(t.mss))))
 	t.backoff = 0
-	t.ack.RTT = rtt
 }
 
 // tellController passes the ACK on to congestion control.
-func (t *TCB) tellController(now Time, n *ackNews, prior uint64) {
+func (t *TCB) tellController(now Time, n *ackNews) {
 	if n.delivered == 0 && n.lost == 0 && !n.advanced {
 		return
 	}
@@ -331,12 +355,13 @@ func (t *TCB) tellController(now Time, n *ackNews, prior uint64) {
 	e.Now = now
 	e.Sample = t.smp.Finish(t.minRTT.Get(), t.rtx.InFlight())
 	e.Acked, e.CumAcked, e.Lost = n.delivered, uint64(max(n.cumulative, 0)), n.lost
-	e.PriorInFlight, e.InFlight = prior, t.rtx.InFlight()
+	e.PriorInFlight, e.InFlight = n.prior, t.rtx.InFlight()
 	e.Delivered, e.TotalLost = t.smp.Delivered(), t.smp.Lost()
 	e.RTT, e.SRTT, e.MinRTT = n.rtt, t.rto.SRTT, t.minRTT.Get()
 	e.CwndLimited = t.usage.limited(t)
 	// The ACK that ends recovery belongs to it: the window becomes ssthresh and grows from the next on (RFC 5681 §3.2 step 6, RFC 9937 §6).
-	e.InRecovery, e.InLoss = n.inRecovery || t.rec.state == caRecovery, t.rec.state == caLoss
+	e.InRecovery = n.state == caRecovery || t.rec.state == caRecovery
+	e.InLoss = n.state == caLoss || t.rec.state == caLoss
 	if e.Sample.Valid {
 		t.stats.rate, t.stats.rateAppLimited = e.Sample.DeliveryRate, e.Sample.AppLimited
 	}

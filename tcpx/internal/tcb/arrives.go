@@ -97,6 +97,7 @@ func (t *TCB) sampleSYN(now Time, s *Segment) {
 		if rtt = t.echoRTT(now, s); rtt < 0 {
 			return
 		}
+		rtt = max(rtt, time.Millisecond) // a tick of the clock
 	default:
 		return
 	}

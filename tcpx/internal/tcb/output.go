@@ -20,16 +20,30 @@ const maxPeerDelay = 200 * time.Millisecond
 func (t *TCB) output(now Time) {
 	if mayTransmit.has(t.state) && !t.armed(timerLink) && (t.sender != nil || t.unsent() > 0 || t.finDue()) {
 		t.startSender(now)
-		blocked := false
-		if !(t.rec.frto && t.rec.frtoNew) {
-			blocked = t.outputLost(now)
-		}
-		if !blocked {
-			t.outputNew(now)
-		}
+		t.outputData(now)
 	}
 	if t.has(flagAckNow) && t.state != StateClosed && t.state != StateSynSent {
 		t.sendACK(now)
+	}
+}
+
+func (t *TCB) outputData(now Time) {
+	if r := &t.rec; r.frto == frtoForward {
+		// F-RTO step 2b: the window of two segments goes to new text.
+		t.outputNew(now)
+		switch {
+		case t.sndNxt != r.rtoHigh:
+			r.frto = frtoSent
+		case !t.armed(timerLink) && t.pacer.NextSend(now) <= now:
+			r.frto = frtoOff // it cannot: recovery goes on as usual
+		}
+	}
+	if t.rec.frto != frtoForward && t.rec.frto != frtoSent && t.outputLost(now) {
+		return
+	}
+	if !t.armed(timerLink) {
+		t.outputNew(now)
+		t.outputLastResort(now)
 	}
 }
 
@@ -40,12 +54,19 @@ func (t *TCB) outputLost(now Time) bool {
 		if i < 0 {
 			return false
 		}
+		if i == 0 && t.rec.owed {
+			if t.sendOwed(now); t.rec.owed {
+				return true
+			}
+			continue
+		}
 		if q := t.rtx.At(i).Seq; q != t.sndUna && t.sndUna.Add(int(min(t.sndWnd, 1<<30))).Leq(q) {
 			return true // the window has shrunk (SHLD-16): the first segment alone goes out, at the time-out, and serves as the probe
 		}
 		flight, cwnd := t.rtx.InFlight(), t.cwnd()
 		room := sub64(cwnd, flight)
 		if room < min(uint64(t.rtx.At(i).Len), uint64(t.mss)) && flight > 0 {
+			t.usage.blocked(t)
 			return true
 		}
 		if t.paced(now) {
@@ -56,6 +77,35 @@ func (t *TCB) outputLost(now Time) bool {
 		}
 		if !t.retransmit(now, i) {
 			return true
+		}
+	}
+}
+
+// outputLastResort is NextSeg of RFC 6675 §4 from rule 3 on, for a recovery with room in the window and nothing left to send: first what is missing below the
+// highest SACKed octet though not known to be lost, then once the last segment, whose loss no SACK would show. RACK and TLP have better means.
+func (t *TCB) outputLastResort(now Time) {
+	r := &t.rec
+	if r.state != caRecovery || r.blind || t.rtx.Ordered || t.unsent() > 0 && t.windowRoom() > 0 {
+		return
+	}
+	for sub64(t.cwnd(), t.rtx.InFlight()) >= uint64(t.mss) && !t.paced(now) {
+		i := t.rtx.NextHole(seq.Max(t.sndUna, r.highRxt))
+		switch {
+		case i >= 0:
+			t.rtx.SplitFront(i, t.mss, t.mss)
+		case r.rescued:
+			return
+		default:
+			if i = t.rtx.LastUnsacked(); i < 0 || t.rtx.At(i).Flags&recovery.Retrans != 0 {
+				return
+			}
+			i = t.lastSegment(i)
+			r.rescued = true
+		}
+		if high := r.highRxt; !t.retransmit(now, i) {
+			return
+		} else if r.rescued {
+			r.highRxt = high
 		}
 	}
 }
@@ -118,13 +168,12 @@ func (t *TCB) retransmit(now Time, i int) bool {
 		return false
 	}
 	flight := t.rtx.InFlight()
-	again := r.Flags&recovery.Retrans != 0
 	r = t.rtx.Retransmit(i)
 	t.smp.OnSent(&r.State, now, r.Len, flight, true)
 	t.rtx.Sent(r)
 	t.pacer.OnSent(now, uint64(r.Len))
 	t.cc.OnSent(now, uint64(r.Len), t.rtx.InFlight())
-	t.rec.sentAgain(t, now, r, again)
+	t.rec.sentAgain(r, text, t.tsNow(now))
 	t.stats.totalRetrans += uint32(r.Segs)
 	t.stats.bytesRetrans += uint64(text)
 	t.stats.bytesSent += uint64(text)
@@ -143,14 +192,14 @@ func (t *TCB) retransmit(now Time, i int) bool {
 	return true
 }
 
-// sentAgain remembers a retransmission for undo and PRR.
-func (e *episode) sentAgain(t *TCB, now Time, r *recovery.Segment, again bool) {
+// sentAgain remembers the retransmission of a record with text octets and the timestamp ts.
+func (e *episode) sentAgain(r *recovery.Segment, text int, ts uint32) {
+	e.owed = false
 	e.prr.Sent(uint64(r.Len))
-	if !e.retransmitted {
-		e.retransmitted, e.undoTS, e.undoSeq = true, t.tsNow(now), r.Seq
-	}
-	if !again {
-		e.undoRetrans += int(r.Segs)
+	e.undo.Retransmitted(r.Seq, r.Seq.Add(text), ts)
+	e.highRxt = seq.Max(e.highRxt, r.End())
+	if e.firstTx == 0 && (e.state == caRecovery || e.state == caLoss) {
+		e.firstTx = r.State.TxSeq
 	}
 }
 
@@ -164,17 +213,16 @@ func (t *TCB) windowRoom() int { return t.sndUna.Add(int(min(t.sndWnd, 1<<30))).
 func (t *TCB) outputNew(now Time) {
 	for {
 		avail := t.unsent()
-		if avail == 0 && !t.finDue() {
-			t.smp.MarkAppLimited(t.appLimitedFlight())
-			break
-		}
 		flight, cwnd := t.rtx.InFlight(), t.cwnd()
-		// A bare FIN waits for neither the congestion window nor the pacer: it carries no text.
-		if avail > 0 && (flight >= cwnd || sub64(cwnd, flight) < uint64(min(avail, int(t.mss))) && flight > 0) {
+		full := flight >= cwnd || sub64(cwnd, flight) < uint64(min(avail, int(t.mss))) && flight > 0
+		switch {
+		case full:
 			t.usage.blocked(t)
-			break
+		case avail < int(t.mss):
+			t.smp.MarkAppLimited(flight)
 		}
-		if avail > 0 && t.paced(now) {
+		// A bare FIN waits for neither the congestion window nor the pacer: it carries no text.
+		if avail > 0 && (full || t.paced(now)) || avail == 0 && !t.finDue() {
 			break
 		}
 		n, limited := t.sendable(avail, int(min(sub64(cwnd, flight), 1<<30)))
@@ -188,9 +236,6 @@ func (t *TCB) outputNew(now Time) {
 	}
 	t.usage.update(t)
 }
-
-// appLimitedFlight is what MarkAppLimited wants to know; 0 in flight still marks.
-func (t *TCB) appLimitedFlight() uint64 { return t.rtx.InFlight() }
 
 // sendable applies the peer's window, sender SWS avoidance and Nagle's algorithm (RFC 9293 §3.8.6.2.1, §3.7.4) to avail octets. It returns how many to send in one
 // unit, and whether the window is what limits.
@@ -433,7 +478,9 @@ func (t *TCB) transmit(now Time, s *Out) bool {
 	if !t.owner.Transmit(s) {
 		s.Payload.Release()
 		t.owner.Count(CountLinkRefused, 1)
-		t.arm(timerLink, now+linkRetry)
+		if !t.armed(timerLink) { // what is refused meanwhile does not put it off
+			t.arm(timerLink, now+linkRetry)
+		}
 		return false
 	}
 	segs := 1

@@ -61,12 +61,17 @@ func (t *TCB) rtoExpired(now Time) {
 	t.countRetry()
 	t.enterLoss(now)
 	t.backoff = min(t.backoff+1, 30)
-	if i := t.rtx.NextLost(); i >= 0 {
-		// The first segment goes out whatever the window says; also past a window that shrank (SHLD-16) or closed, where it serves as the probe.
+	t.rec.owed = true
+	t.sendOwed(now)
+	t.arm(timerRTO, t.rtoAt(now))
+}
+
+// sendOwed sends the first segment again, whatever the window says; also past a window that shrank (SHLD-16) or closed, where it serves as the probe.
+func (t *TCB) sendOwed(now Time) {
+	if i := t.rtx.NextLost(); i == 0 {
 		t.rtx.SplitFront(i, t.mss, t.mss)
 		t.retransmit(now, i)
 	}
-	t.arm(timerRTO, t.rtoAt(now))
 }
 
 // givenUp ends a connection that makes no progress: R2 in retransmissions (RFC 9293 §3.8.3) or the user timeout (RFC 5482). A peer that keeps answering with a
@@ -155,16 +160,19 @@ func (t *TCB) enterLoss(now Time) {
 	}
 	r.scanned = t.sndUna
 	lost := t.ack.Lost
-	if again {
-		t.signal(now, congestion.PersistentCongestion, prior, lost)
-	} else {
-		// F-RTO needs that the segment was not retransmitted before, so that an ACK of later data tells something.
-		r.frto = r.state != caRecovery || !r.undoUna.Less(t.sndUna)
+	switch {
+	case !again:
+		// F-RTO starts unless a recovery is under way: an ACK of what was sent twice proves nothing.
+		r.frto = frtoWait
+		if r.state == caRecovery || r.state == caLoss {
+			r.frto = frtoOff
+		}
 		t.beginEpisode(caLoss, congestion.RTO)
 		r.rtoHigh = t.sndNxt
 		t.signal(now, congestion.RTO, prior, lost)
+	case t.retries == 2:
+		t.signal(now, congestion.PersistentCongestion, prior, lost)
 	}
-	r.frtoNew = false
 	t.disarm(timerProbe)
 	t.disarm(timerReorder)
 }
@@ -174,22 +182,20 @@ func (t *TCB) reorderExpired(now Time) {
 	if !t.outstanding() {
 		return
 	}
-	prior, outstanding, sacked := t.rtx.InFlight(), t.rtx.Outstanding(), t.rtx.SackedBytes()
-	n := ackNews{una: t.sndUna}
+	n := t.news()
 	t.ack.Now, t.ack.Lost = now, 0
 	t.detectRACK(now)
 	if n.lost = t.ack.Lost; n.lost == 0 {
 		return
 	}
-	switch t.rec.state {
-	case caOpen, caDisorder:
-		t.enterRecovery(now, &n, prior, outstanding, sacked)
-	case caRecovery:
-		t.rec.cwnd = t.rec.prr.Cwnd(0, t.rtx.InFlight(), uint64(t.mss), false)
+	switch r := &t.rec; {
+	case r.state == caOpen, r.state == caDisorder, r.state == caRecovery && r.twice:
+		t.enterRecovery(now, &n)
+	case r.state == caRecovery:
+		r.cwnd = r.prr.Cwnd(0, t.rtx.InFlight(), uint64(t.mss), false)
 	}
-	if !t.armed(timerRTO) {
-		t.arm(timerRTO, t.rtoAt(now))
-	}
+	// What is sent again now has its own time-out.
+	t.arm(timerRTO, t.rtoAt(now))
 }
 
 // persistExpired probes a closed window (RFC 9293 §3.8.6.1), or lets go of a small segment that SWS avoidance or TCP_CORK held back.

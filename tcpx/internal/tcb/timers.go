@@ -4,12 +4,12 @@ package tcb
 type timer uint8
 
 const (
-	// timerProbe is the loss probe of RFC 8985 §7. It comes first: where it is due with the retransmission timer it goes in its place.
-	timerProbe timer = iota
+	// timerReorder is RACK's reordering timer (RFC 8985 §6.2).
+	timerReorder timer = iota
+	// timerProbe is the loss probe of RFC 8985 §7. Both come before the retransmission timer: where they are due with it they go in its place (§8).
+	timerProbe
 	// timerRTO is the retransmission timer (RFC 6298), for SYN and FIN as well.
 	timerRTO
-	// timerReorder is RACK's reordering timer (RFC 8985 §6.2).
-	timerReorder
 	// timerPersist probes a closed window and overrides sender SWS avoidance (RFC 9293 §3.8.6.1).
 	timerPersist
 	// timerDelayedACK ends the delay of an ACK.
