@@ -182,7 +182,11 @@ func (t *TCB) sendSYN(now Time) {
 		t.retransSince = now // the round trip starts when the first SYN leaves
 	}
 	t.lastSend = now
-	t.arm(timerRTO, now+t.synRTO())
+	at := now + t.synRTO()
+	if end := t.retransSince + t.UserTimeout; t.UserTimeout > 0 && !t.has(flagPassive) && now < end {
+		at = min(at, end)
+	}
+	t.arm(timerRTO, at)
 }
 
 // resendSYN sends SYN or SYN-ACK again.

@@ -186,7 +186,8 @@ func (t *TCB) retransmit(now Time, i int) bool {
 		t.owner.Count(CountSlowStartRetransmit, uint64(r.Segs))
 	}
 	t.noteSent(now)
-	if !t.armed(timerRTO) {
+	if !t.armed(timerRTO) || t.rec.state == caRecovery && r.Seq == t.sndUna {
+		// The fast retransmit of the first segment starts the timer anew (RFC 6675 §5.1), or it would strike before the repair is acknowledged.
 		t.arm(timerRTO, t.rtoAt(now))
 	}
 	return true
