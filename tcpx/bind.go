@@ -10,12 +10,12 @@ import (
 // binding is what an endpoint holds of the stack's ports and of its demultiplexer. What is reserved or registered is remembered as it was at that time, so
 // that exactly this is given back.
 type binding struct {
-	// flags are SO_REUSEADDR and SO_REUSEPORT as set now; held is what they were when the port was reserved.
-	flags, held ports.Flags
 	// device is SO_BINDTODEVICE when the port was reserved.
 	device tcpip.NICID
 	// nic is the NIC of the local address, 0 if it does not matter.
 	nic tcpip.NICID
+	// flags are SO_REUSEADDR and SO_REUSEPORT as set now; held is what they were when the port was reserved.
+	flags, held ports.Flags
 	// nets are the network protocols in use, reservedNets those of the port reservation.
 	nets, reservedNets netSet
 	// reserved tells that the port is reserved in the stack's port manager, for any local address if anyAddr is set; holding that heldPorts counts it.

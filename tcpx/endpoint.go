@@ -19,8 +19,6 @@ type Endpoint struct {
 	proto       *protocol
 	waiterQueue *waiter.Queue
 
-	// public is what can be read without the lock: the state and readiness of publish.
-	public  atomic.Uint32
 	backlog backlog
 	// stats counts for this endpoint; it is made when it is first needed (see statistics).
 	stats atomic.Pointer[tcp.Stats]
@@ -34,7 +32,7 @@ type Endpoint struct {
 	lst *listener
 	// parent is the listener of a connection in SYN-RECEIVED, nil for all others.
 	parent *Endpoint
-	// link makes the endpoint an element of an endpointList; it is guarded by that list's lock.
+	// link and inList make the endpoint an element of an endpointList; they are guarded by that list's lock.
 	link  links
 	route *stack.Route
 	timer tcpip.Timer
@@ -49,8 +47,10 @@ type Endpoint struct {
 	netProto tcpip.NetworkProtocolNumber
 	// userMSS is the last value of TCP_MAXSEG, 0 if unset.
 	userMSS uint16
-	txHash  uint32
 	events  tcb.Event
+	txHash  uint32
+	// public is what can be read without the lock: the state and readiness of publish.
+	public atomic.Uint32
 
 	bound    binding
 	phase    phase
@@ -59,6 +59,7 @@ type Endpoint struct {
 	hopLimit int16
 	pmtud    uint8 // a tcpip.PMTUDStrategy
 	gso      gsoKind
+	inList   listKind
 	gauges   gauges
 
 	closed          bool // the user called Close

@@ -52,7 +52,7 @@ func (e *Endpoint) listen(backlog int) tcpip.Error {
 		e.statistics().ReadErrors.InvalidEndpointState.Increment()
 		return &tcpip.ErrInvalidEndpointState{}
 	}
-	e.lst = &listener{backlog: backlog}
+	e.lst = &listener{backlog: backlog, syn: endpointList{kind: synQueue}, ready: endpointList{kind: acceptQueue}}
 	e.phase = phaseListen // Before packets come.
 	if err := e.register(); err != nil {
 		e.cleanup()

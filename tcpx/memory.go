@@ -39,20 +39,28 @@ func (a *account) exhausted() bool {
 }
 
 // endpointList is a list of endpoints linked through Endpoint.link. An endpoint is in one list at most: its listener's SYN queue, then the listener's accept
-// queue, then the protocol's TIME-WAIT list. Each list has a lock of its own.
+// queue, then the protocol's TIME-WAIT list. Each listener has a lock for its lists, and so has the protocol.
 type endpointList struct {
 	head, tail *Endpoint
 	n          int
+	kind       listKind
 }
+
+// listKind tells an endpoint's lists apart.
+type listKind uint8
+
+const (
+	noList listKind = iota
+	synQueue
+	acceptQueue
+	timeWaitList
+)
 
 // links makes an Endpoint an element of an endpointList.
-type links struct {
-	prev, next *Endpoint
-	in         *endpointList
-}
+type links struct{ prev, next *Endpoint }
 
 func (l *endpointList) pushBack(e *Endpoint) {
-	e.link = links{prev: l.tail, in: l}
+	e.link, e.inList = links{prev: l.tail}, l.kind
 	if l.tail != nil {
 		l.tail.link.next = e
 	} else {
@@ -64,7 +72,7 @@ func (l *endpointList) pushBack(e *Endpoint) {
 
 // remove takes e out if it is in this list, and reports whether it was.
 func (l *endpointList) remove(e *Endpoint) bool {
-	if e.link.in != l {
+	if e.inList != l.kind {
 		return false
 	}
 	if e.link.prev != nil {
@@ -77,7 +85,7 @@ func (l *endpointList) remove(e *Endpoint) bool {
 	} else {
 		l.tail = e.link.prev
 	}
-	e.link = links{}
+	e.link, e.inList = links{}, noList
 	l.n--
 	return true
 }

@@ -75,6 +75,7 @@ func newProtocol(s *stack.Stack, opts []Option) *protocol {
 		rng:      newRand(s),
 	}
 	p.memory.limit = p.opts.memoryBudget
+	p.timeWait.kind = timeWaitList
 	p.secrets.init(s.SecureRNG().Reader)
 	p.storeConfig()
 	return p

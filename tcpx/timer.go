@@ -6,6 +6,9 @@ import "github.com/plumbline/plumbline/tcpx/internal/tcb"
 // retransmission time-out above all, move away with every ACK, and a timer that fires too early costs less than moving it each time. The caller holds e.mu.
 func (e *Endpoint) arm() {
 	deadline := e.tcb.Deadline()
+	if deadline == 0 && e.armed == 0 {
+		e.timer = nil // An idle connection needs none.
+	}
 	if deadline == 0 || (e.armed != 0 && e.armed <= deadline) {
 		return
 	}
