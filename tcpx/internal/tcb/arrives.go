@@ -221,8 +221,8 @@ func (t *TCB) refuse(now Time, s *Segment) {
 		t.challenge(now)
 		return
 	}
-	if end := s.Seq.Add(s.Len); end.Leq(t.rcvNxt) {
-		t.noteDSACK(s.Seq, end) // of what was received only: any other block would be a false SACK
+	if end := s.Seq.Add(s.Len); end.Leq(t.rcvNxt) && uint32(t.rcvNxt-s.Seq) <= 1<<30 {
+		t.noteDSACK(s.Seq, end) // of what was received only, in the last window: any other block would be a false SACK
 	}
 	t.set(flagAckNow)
 }

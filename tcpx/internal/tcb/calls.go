@@ -96,6 +96,11 @@ func (t *TCB) ShutdownWrite(now Time) {
 		t.toClosed()
 		return
 	case StateSynRecv:
+		if t.has(flagDeferred) {
+			t.endDeferral(now) // the handshake is complete, so that this is a CLOSE in ESTABLISHED
+			t.ShutdownWrite(now)
+			return
+		}
 		t.queueFIN()
 		if t.unsent() == 0 {
 			t.earlyFIN(now)

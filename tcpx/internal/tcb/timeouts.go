@@ -269,9 +269,12 @@ func (t *TCB) probeAccepted(now Time) {
 func (t *TCB) restartKeepAlive(now Time) {
 	t.disarm(timerKeepAlive)
 	if t.KeepAlive && synchronized.has(t.state) && t.state != StateTimeWait {
-		t.arm(timerKeepAlive, max(t.lastHeard()+t.KeepIdle, now))
+		t.arm(timerKeepAlive, max(t.lastHeard()+t.keepIdle(), now+time.Millisecond))
 	}
 }
+
+// keepIdle is Settings.KeepIdle, but long enough for time to pass.
+func (t *TCB) keepIdle() time.Duration { return max(t.KeepIdle, time.Millisecond) }
 
 // lastHeard is when the peer last sent something acceptable.
 func (t *TCB) lastHeard() Time { return max(t.lastRecv, t.lastAck) }
@@ -283,12 +286,12 @@ func (t *TCB) keepAliveExpired(now Time) {
 		return
 	}
 	if t.outstanding() || t.armed(timerPersist) {
-		t.arm(timerKeepAlive, now+t.KeepIdle)
+		t.arm(timerKeepAlive, now+t.keepIdle())
 		return
 	}
 	idle := now - t.lastHeard()
-	if t.probes == 0 && idle < t.KeepIdle {
-		t.arm(timerKeepAlive, now-idle+t.KeepIdle)
+	if t.probes == 0 && idle < t.keepIdle() {
+		t.arm(timerKeepAlive, now-idle+t.keepIdle())
 		return
 	}
 	dead := int(t.probes) >= max(t.KeepCount, 1)
@@ -313,9 +316,13 @@ func (t *TCB) waitExpired(now Time) {
 	case StateTimeWait, StateFinWait2:
 		t.toClosed()
 	case StateSynRecv:
-		// The ACK came long ago: accept without data now.
-		t.drop(flagDeferred)
-		t.sndUna = t.iss + 1
-		t.becomeEstablished(now)
+		t.endDeferral(now) // accept without data now
 	}
+}
+
+// endDeferral enters ESTABLISHED on the strength of the ACK that TCP_DEFER_ACCEPT has held back.
+func (t *TCB) endDeferral(now Time) {
+	t.drop(flagDeferred)
+	t.sndUna = t.iss + 1
+	t.becomeEstablished(now)
 }
