@@ -128,7 +128,10 @@ func compareWindow(want, got *script.TCP) string {
 	if !want.Win.Set {
 		return ""
 	}
-	return differ("window", want.Win.Value, got.Win.Value)
+	if want.WinOp.Holds(uint64(got.Win.Value), uint64(want.Win.Value)) {
+		return ""
+	}
+	return fmt.Sprintf("window is %d, expected %v%d", got.Win.Value, want.WinOp, want.Win.Value)
 }
 
 // compareUrgent compares urgent pointers; without URG they have no meaning.
@@ -153,7 +156,7 @@ func (r *run) compareOptions(want, got *script.TCP) string {
 	}
 	if !slices.EqualFunc(w, g, sameOption) {
 		return fmt.Sprintf("options are %s, expected %s",
-			script.OptionsString(got.Options), script.OptionsString(want.Options))
+			script.OptionsString(got.Options), want.OptionsString())
 	}
 	return ""
 }
@@ -173,7 +176,13 @@ func sortedOptions(options []script.TCPOption) []script.TCPOption {
 // sameOption compares two options. The value of a timestamp is a matter of
 // time, which is checked elsewhere; what it echoes is compared.
 func sameOption(w, g script.TCPOption) bool {
-	return w.Kind == g.Kind && w.MSS == g.MSS && w.Shift == g.Shift && w.TSEcr == g.TSEcr &&
+	if w.Kind != g.Kind {
+		return false
+	}
+	if w.Any && w.Kind != script.KindTimestamp {
+		return true
+	}
+	return w.MSS == g.MSS && w.Shift == g.Shift && (w.AnyEcr || w.TSEcr == g.TSEcr) &&
 		slices.Equal(w.Blocks, g.Blocks) && slices.Equal(w.Counters, g.Counters) && bytes.Equal(w.Data, g.Data)
 }
 

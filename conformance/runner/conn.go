@@ -300,7 +300,7 @@ func (c *conn) optionToScript(o *script.TCPOption, syn bool, want *script.TCP) {
 	case script.KindTimestamp:
 		live := o.TSVal
 		w := findOption(want, script.KindTimestamp)
-		if w != nil {
+		if w != nil && !w.Any {
 			if c.tsMap == nil {
 				c.tsMap = make(map[uint32]uint32)
 			}

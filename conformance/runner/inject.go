@@ -87,11 +87,9 @@ func (r *run) inboundSegment(c *conn, p *script.Packet) *wire.TCP {
 		Payload:    r.peerPayload(c, t),
 	}
 	setPorts(&live.SrcPort, &live.DstPort, p)
-	if t.Ack.Set {
-		live.Ack = t.Ack.Value
-		if t.Flags&script.ACK != 0 {
-			live.Ack += c.localOffset(syn)
-		}
+	live.Ack = t.Ack.Value
+	if t.Flags&script.ACK != 0 {
+		live.Ack += c.localOffset(syn) // An ACK without a number is one of 0, as in packetdrill.
 	}
 	if t.ACE.Set {
 		live.Flags |= uint16(t.ACE.Value&7) << 6

@@ -319,7 +319,7 @@ func (r *run) checkTimes(cand *candidate, want *script.Packet, w window) string 
 		return ""
 	}
 	wantTS, gotTS := findOption(want.TCP, script.KindTimestamp), findOption(cand.got.TCP, script.KindTimestamp)
-	if wantTS == nil || gotTS == nil {
+	if wantTS == nil || gotTS == nil || wantTS.Any {
 		return ""
 	}
 	tolerance := max(r.tolerance, time.Duration(float64(w.at)*r.tolerancePercent/100))

@@ -102,6 +102,45 @@ func TestComparison(t *testing.T) {
 			[]sending{change(data(0, 1000, 0), func(s *wire.TCP) { s.Options = []byte{1, 1, 1, 1} })}, "", "",
 		},
 		{
+			"a window as it should compare",
+			write("+0 > . 1:1001(1000) ack 1 win > 4999\n+0 > . 1001:2001(1000) ack 1 win != 0\n+0 > . 2001:3001(1000) ack 1 win <= 5000"),
+			[]sending{data(0, 1000, 0), data(1000, 1000, 0), data(2000, 1000, 0)}, "", "",
+		},
+		{
+			"a window as it should not compare",
+			write("+0 > . 1:1001(1000) ack 1 win >= 5001"), []sending{data(0, 1000, 0)},
+			"window is 5000, expected >= 5001", "window is 5000, expected >= 5001",
+		},
+		{
+			"some options of several",
+			write("+0 > . 1:1001(1000) ack 1 <TS val 5 ecr 6,sack 1:2,...>"),
+			[]sending{change(data(0, 1000, 0), func(s *wire.TCP) {
+				s.Options = []byte{1, 5, 10, 0, 0, 0, 1, 0, 0, 0, 2, 8, 10, 0, 0, 0, 99, 0, 0, 0, 6, 3, 3, 7}
+			})},
+			"", "",
+		},
+		{
+			"an option that is missing among several",
+			write("+0 > . 1:1001(1000) ack 1 <sack 1:2,...>"),
+			[]sending{change(data(0, 1000, 0), func(s *wire.TCP) { s.Options = []byte{8, 10, 0, 0, 0, 99, 0, 0, 0, 6, 1, 1} })},
+			"expected <sack 1:2,...>", "expected <sack 1:2,...>",
+		},
+		{
+			"options with open values",
+			write("+0 > . 1:1001(1000) ack 1 <nop,nop,TS val * ecr *,sack *>"),
+			[]sending{change(data(0, 1000, 0), func(s *wire.TCP) {
+				s.Options = []byte{1, 1, 8, 10, 0, 0, 0, 99, 0, 0, 0, 6, 5, 10, 0, 0, 0, 1, 0, 0, 0, 2}
+				s.Options = append(s.Options, 1, 1)
+			})},
+			"", "expected <nop,nop,TS val * ecr *,sack *>",
+		},
+		{
+			"an open value of an option that is missing",
+			write("+0 > . 1:1001(1000) ack 1 <TS val * ecr *,mss *>"),
+			[]sending{change(data(0, 1000, 0), func(s *wire.TCP) { s.Options = []byte{8, 10, 0, 0, 0, 99, 0, 0, 0, 6, 1, 1} })},
+			"expected <TS val * ecr *,mss *>", "expected <TS val * ecr *,mss *>",
+		},
+		{
 			"wrong data",
 			write("+0 > . 1:1001(1000) ack 1"),
 			[]sending{change(data(0, 1000, 0), func(s *wire.TCP) { s.Payload[7] ^= 1 })},
@@ -328,6 +367,8 @@ func TestVerdicts(t *testing.T) {
 		{"unknown option", "--warp=9\n" + good, runner.Unsupported, "--warp"},
 		{"missing file", "`../common/defaults.sh`\n" + good, runner.Unsupported, "no files are at hand"},
 		{"extension", "0 > S 0:0(0) <FO>\n", runner.Unsupported, "TCP Fast Open"},
+		{"ECN in flags", "0 > SE. 0:0(0) ack 1\n", runner.Unsupported, "ECN (RFC 3168)"},
+		{"ECN in the IP header", "0 > [ect0] . 1:1(0) ack 1\n", runner.Unsupported, "ECN (RFC 3168)"},
 		{"one failure outweighs what is unknown", "0 socket(..., SOCK_STREAM, IPPROTO_TCP) = 3\n+0 %{ assert tcpi_rtt == 1 }%\n+0 %{ assert 1 == 2 }%\n", runner.Fail, "1 == 2"},
 	}
 	for _, tt := range tests {

@@ -217,6 +217,9 @@ func (r *run) missing(p *script.Packet) string {
 		return ""
 	}
 	caps := r.kind.Capabilities
+	if p.Dir == script.Outbound && !caps.ECN && (p.TCP.Flags&(script.ECE|script.CWR) != 0 || p.IP.ECN > script.NotECT) {
+		return r.kind.Name + " has no ECN (RFC 3168)"
+	}
 	if p.TCP.ACE.Set && !caps.AccECN {
 		return r.kind.Name + " has no AccECN (RFC 9768)"
 	}

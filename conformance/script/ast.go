@@ -397,12 +397,16 @@ type TCP struct {
 	// segments always have one; in outbound segments it is not checked
 	// unless set.
 	Win Opt[uint16]
+	// WinOp says how the window compares with Win: "win >= 1000". It is
+	// not Equal in outbound segments only.
+	WinOp Comparison
 	// Urg is the urgent pointer, 0 if not set.
 	Urg Opt[uint16]
 	// Options are the options, in the order of the wire.
 	Options []TCPOption
-	// AnyOptions says that the options are not checked: <...>. In outbound
-	// segments only.
+	// AnyOptions says that there may be more options than are listed:
+	// <mss 1460,...>. Their order does not count then. In outbound segments
+	// only.
 	AnyOptions bool
 	// DataOffset forces the data offset field, in units of 4 octets, to a
 	// value that need not be right. In inbound segments only.
@@ -450,10 +454,44 @@ type SACKBlock struct {
 	Left, Right uint32
 }
 
+// Comparison is how a value of a packet compares with that of a script.
+type Comparison uint8
+
+// The comparisons.
+const (
+	Equal          Comparison = iota // N
+	NotEqual                         // != N
+	Less                             // < N
+	LessOrEqual                      // <= N
+	Greater                          // > N
+	GreaterOrEqual                   // >= N
+)
+
+// Holds reports whether got compares with want as c says.
+func (c Comparison) Holds(got, want uint64) bool {
+	switch c {
+	case NotEqual:
+		return got != want
+	case Less:
+		return got < want
+	case LessOrEqual:
+		return got <= want
+	case Greater:
+		return got > want
+	case GreaterOrEqual:
+		return got >= want
+	}
+	return got == want
+}
+
 // TCPOption is one option of a TCP header. Which fields have a meaning
 // depends on Kind; the others are zero.
 type TCPOption struct {
 	Kind OptionKind
+	// Any leaves open the value of KindMSS, KindWScale and KindSACK, and
+	// TSVal of KindTimestamp: "mss *". AnyEcr leaves TSEcr open: "ecr *". In
+	// outbound segments only.
+	Any, AnyEcr bool
 	// MSS is the value of KindMSS.
 	MSS uint16
 	// Shift is the shift count of KindWScale.

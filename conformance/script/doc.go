@@ -120,6 +120,12 @@
 //
 //	+0 > { . 1:1(0) ack 1 } or { R 1:1(0) } or none
 //
+// What is open in an outbound segment is written so. A window may be compared
+// with !=, <, <=, > and >=. The values of mss, wscale, TS and sack may be *. A
+// list of options that ends in ",..." may hold more than is listed, in any order:
+//
+//	+0 > S. 0:0(0) ack 1 win > 0 <mss *,TS val * ecr 100,...>
+//
 // The content of a payload may be given behind the options:
 //
 //	+0 < P. 1:6(5) ack 1 win 257 "hello"

@@ -22,7 +22,14 @@ func (p *parser) options(t *TCP, dir Direction) {
 		return
 	}
 	for p.err == nil {
-		t.Options = append(t.Options, p.tcpOption())
+		if e := p.peek(); e.kind == tokEllipsis && len(t.Options) > 0 {
+			p.next()
+			if t.AnyOptions = true; dir == Inbound {
+				p.fail(e.off, "what an inbound segment carries cannot be left open")
+			}
+			break
+		}
+		t.Options = append(t.Options, p.tcpOption(dir))
 		if !p.accept(",") {
 			break
 		}
@@ -33,8 +40,28 @@ func (p *parser) options(t *TCP, dir Direction) {
 	}
 }
 
+// open parses "*", which leaves a value open.
+func (p *parser) open(dir Direction) bool {
+	t := p.peek()
+	if !p.accept("*") {
+		return false
+	}
+	if dir == Inbound {
+		p.fail(t.off, "what an inbound segment carries cannot be left open")
+	}
+	return true
+}
+
+// openNumber parses a number that may be left open.
+func (p *parser) openNumber(dir Direction, most uint64, what string) (v uint64, open bool) {
+	if p.open(dir) {
+		return 0, true
+	}
+	return p.number(most, what), false
+}
+
 // tcpOption parses one option.
-func (p *parser) tcpOption() TCPOption {
+func (p *parser) tcpOption(dir Direction) TCPOption {
 	t := p.next()
 	name := t.text
 	if t.kind != tokWord {
@@ -46,20 +73,17 @@ func (p *parser) tcpOption() TCPOption {
 	case "nop":
 		return TCPOption{Kind: KindNOP}
 	case "mss":
-		return TCPOption{Kind: KindMSS, MSS: uint16(p.number(math.MaxUint16, "the maximum segment size"))}
+		v, open := p.openNumber(dir, math.MaxUint16, "the maximum segment size")
+		return TCPOption{Kind: KindMSS, MSS: uint16(v), Any: open}
 	case "wscale":
-		return TCPOption{Kind: KindWScale, Shift: uint8(p.number(math.MaxUint8, "the window scale"))}
+		v, open := p.openNumber(dir, math.MaxUint8, "the window scale")
+		return TCPOption{Kind: KindWScale, Shift: uint8(v), Any: open}
 	case "sackOK":
 		return TCPOption{Kind: KindSACKOK}
 	case "sack":
-		return p.sack()
+		return p.sack(dir)
 	case "TS":
-		o := TCPOption{Kind: KindTimestamp}
-		p.expect("val", `behind "TS"`)
-		o.TSVal = uint32(p.number(math.MaxUint32, "the timestamp value"))
-		p.expect("ecr", "behind the timestamp value")
-		o.TSEcr = uint32(p.number(math.MaxUint32, "the timestamp echo reply"))
-		return o
+		return p.timestamp(dir)
 	case "md5":
 		return TCPOption{Kind: KindMD5, Data: p.blob()}
 	case "FO":
@@ -75,8 +99,22 @@ func (p *parser) tcpOption() TCPOption {
 	return TCPOption{}
 }
 
-func (p *parser) sack() TCPOption {
-	o := TCPOption{Kind: KindSACK}
+func (p *parser) timestamp(dir Direction) TCPOption {
+	o := TCPOption{Kind: KindTimestamp}
+	p.expect("val", `behind "TS"`)
+	val, open := p.openNumber(dir, math.MaxUint32, "the timestamp value")
+	o.TSVal, o.Any = uint32(val), open
+	p.expect("ecr", "behind the timestamp value")
+	ecr, open := p.openNumber(dir, math.MaxUint32, "the timestamp echo reply")
+	o.TSEcr, o.AnyEcr = uint32(ecr), open
+	return o
+}
+
+func (p *parser) sack(dir Direction) TCPOption {
+	o := TCPOption{Kind: KindSACK, Any: p.open(dir)}
+	if o.Any {
+		return o
+	}
 	for p.err == nil && p.peek().kind == tokInt {
 		var b SACKBlock
 		b.Left = uint32(p.number(math.MaxUint32, "the left edge of a SACK block"))

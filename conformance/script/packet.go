@@ -322,6 +322,10 @@ func (p *parser) tcpField(t *TCP, dir Direction) bool {
 		again, t.Ack = t.Ack.Set, Some(uint32(p.number(math.MaxUint32, "the acknowledgment number")))
 	case "win":
 		p.next()
+		op := p.peek()
+		if t.WinOp = p.comparison(); t.WinOp != Equal && dir == Inbound {
+			p.fail(op.off, "the window of an inbound segment needs a value")
+		}
 		again, t.Win = t.Win.Set, Some(uint16(p.number(math.MaxUint16, "the window")))
 	case "urg":
 		p.next()
@@ -348,6 +352,19 @@ func (p *parser) tcpField(t *TCP, dir Direction) bool {
 		p.fail(tok.off, "%q is for inbound segments only", tok.text)
 	}
 	return true
+}
+
+// comparison parses a sign of comparison, if one comes next. Longer signs are
+// tried before those that they begin with.
+func (p *parser) comparison() Comparison {
+	start := p.rewind()
+	for _, c := range []Comparison{NotEqual, LessOrEqual, GreaterOrEqual, Less, Greater} {
+		if sign := comparisons[c]; strings.HasPrefix(p.src[start:], sign) {
+			p.skipTo(start + len(sign))
+			return c
+		}
+	}
+	return Equal
 }
 
 // payload parses the content of the payload, which must be as long as the

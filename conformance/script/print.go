@@ -206,7 +206,7 @@ func (t *TCP) String() string {
 		fmt.Fprintf(&b, " ack %d", t.Ack.Value)
 	}
 	if t.Win.Set {
-		fmt.Fprintf(&b, " win %d", t.Win.Value)
+		fmt.Fprintf(&b, " win %v%d", t.WinOp, t.Win.Value)
 	}
 	if t.Urg.Set {
 		fmt.Fprintf(&b, " urg %d", t.Urg.Value)
@@ -220,16 +220,26 @@ func (t *TCP) String() string {
 	if t.BadChecksum {
 		b.WriteString(" badsum")
 	}
-	switch {
-	case t.AnyOptions:
-		b.WriteString(" <...>")
-	case len(t.Options) > 0:
-		b.WriteString(" " + OptionsString(t.Options))
+	if t.AnyOptions || len(t.Options) > 0 {
+		b.WriteString(" " + t.OptionsString())
 	}
 	if t.Payload != nil {
 		b.WriteString(" " + quote(string(t.Payload)))
 	}
 	return b.String()
+}
+
+// OptionsString returns the list of options as it stands in a script, angle
+// brackets included: <mss 1460,...> if there may be more.
+func (t *TCP) OptionsString() string {
+	s := OptionsString(t.Options)
+	switch {
+	case !t.AnyOptions:
+		return s
+	case len(t.Options) == 0:
+		return "<...>"
+	}
+	return strings.TrimSuffix(s, ">") + ",...>"
 }
 
 // OptionsString returns a list of options as it stands in a script, angle
@@ -250,19 +260,22 @@ func (o TCPOption) String() string {
 	case KindNOP:
 		return "nop"
 	case KindMSS:
-		return fmt.Sprintf("mss %d", o.MSS)
+		return "mss " + orOpen(o.Any, uint64(o.MSS))
 	case KindWScale:
-		return fmt.Sprintf("wscale %d", o.Shift)
+		return "wscale " + orOpen(o.Any, uint64(o.Shift))
 	case KindSACKOK:
 		return "sackOK"
 	case KindSACK:
 		s := "sack"
+		if o.Any {
+			return s + " *"
+		}
 		for _, b := range o.Blocks {
 			s += fmt.Sprintf(" %d:%d", b.Left, b.Right)
 		}
 		return s
 	case KindTimestamp:
-		return fmt.Sprintf("TS val %d ecr %d", o.TSVal, o.TSEcr)
+		return "TS val " + orOpen(o.Any, uint64(o.TSVal)) + " ecr " + orOpen(o.AnyEcr, uint64(o.TSEcr))
 	case KindMD5:
 		return withHex("md5", o.Data)
 	case KindFastOpen:
@@ -277,6 +290,25 @@ func (o TCPOption) String() string {
 		return s
 	}
 	return "raw 0x" + hex.EncodeToString(o.Data)
+}
+
+// orOpen returns v, or "*" if it is left open.
+func orOpen(open bool, v uint64) string {
+	if open {
+		return "*"
+	}
+	return strconv.FormatUint(v, 10)
+}
+
+// comparisons are the signs of comparison.
+var comparisons = [...]string{Equal: "", NotEqual: "!=", Less: "<", LessOrEqual: "<=", Greater: ">", GreaterOrEqual: ">="}
+
+// String returns the sign and a space, or "" for Equal.
+func (c Comparison) String() string {
+	if c == Equal || int(c) >= len(comparisons) {
+		return ""
+	}
+	return comparisons[c] + " "
 }
 
 // accECNNames are the names of the counters of the two AccECN options, in
