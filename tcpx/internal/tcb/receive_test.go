@@ -194,7 +194,7 @@ func TestDelayedACK(t *testing.T) {
 	r.expect(r.in(r.ack(0), full))
 	r.expect(r.in(r.ack(0), full), ". 1:1 ack 2921")
 	r.expect(r.in(r.ack(0), "small"))
-	r.expect(r.sleep(r.cfg.DelayedACK-time.Millisecond))
+	r.expect(r.sleep(r.cfg.DelayedACK - time.Millisecond))
 	r.expect(r.sleep(time.Millisecond), ". 1:1 ack 2926")
 	r.in(r.ack(0), "y")
 	r.expect(r.write("reply"), "P. 1:6 ack 2927") // piggybacked, so that none is owed

@@ -3,8 +3,6 @@ package tcb
 import (
 	"testing"
 	"time"
-
-	"github.com/plumbline/plumbline/congestion"
 )
 
 // TestFastRetransmit: three duplicates, in whatever form, make the missing segment leave again at once, and the first two let new segments out (RFC 3042).
@@ -512,32 +510,4 @@ func TestReneging(t *testing.T) {
 		ack 6
 		has state=0 flight=0 lost=0
 	`)
-}
-
-// events records what a controller is told.
-type events struct {
-	congestion.Controller
-	log []string
-}
-
-func (e *events) OnLost(ev *congestion.LossEvent) {
-	e.log = append(e.log, "lost")
-	e.Controller.OnLost(ev)
-}
-func (e *events) OnSignal(ev *congestion.SignalEvent) {
-	e.log = append(e.log, map[congestion.Signal]string{
-		congestion.FastRecovery: "recovery", congestion.RTO: "RTO", congestion.TLP: "TLP", congestion.PersistentCongestion: "persistent"}[ev.Signal])
-	e.Controller.OnSignal(ev)
-}
-func (e *events) OnAck(ev *congestion.AckEvent) {
-	e.log = append(e.log, "ack")
-	e.Controller.OnAck(ev)
-}
-func (e *events) OnRecoveryExit(now Time, n uint64) {
-	e.log = append(e.log, "exit")
-	e.Controller.OnRecoveryExit(now, n)
-}
-func (e *events) OnSpurious(now Time, s congestion.Signal, n uint64) {
-	e.log = append(e.log, "spurious")
-	e.Controller.OnSpurious(now, s, n)
 }

@@ -31,6 +31,8 @@ type rig struct {
 	refuse   bool
 	sent     []wire
 	params   OpenParams
+	// controller is the congestion controller, Reno if nil.
+	controller congestion.Controller
 }
 
 // wire is a segment as it left, with its text copied.
@@ -74,7 +76,12 @@ func (r *rig) Count(c Counter, n uint64) { r.counts[c] += n }
 func (r *rig) Rand() *rand.Rand { return r.rng }
 
 // NewController implements Owner.
-func (r *rig) NewController() congestion.Controller { return reno.New() }
+func (r *rig) NewController() congestion.Controller {
+	if r.controller != nil {
+		return r.controller
+	}
+	return reno.New()
+}
 
 // Budget implements Owner.
 func (r *rig) Budget(n int) Pressure {
