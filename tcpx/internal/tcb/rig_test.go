@@ -29,6 +29,7 @@ type rig struct {
 	held     int
 	pressure Pressure
 	refuse   bool
+	deaf     bool // what is sent goes unheard: for benchmarks
 	sent     []wire
 	params   OpenParams
 	// controller is the congestion controller, Reno if nil.
@@ -58,6 +59,10 @@ func newRig(tb testing.TB, change ...func(*rig)) *rig {
 func (r *rig) Transmit(s *Out) bool {
 	if r.refuse {
 		return false
+	}
+	if r.deaf {
+		s.Payload.Release()
+		return true
 	}
 	text := string(s.Payload.Flatten())
 	s.Payload.Release()
