@@ -37,22 +37,33 @@ func eachStack(t *testing.T, f func(t *testing.T, stack, version string)) {
 	}
 }
 
-// lab is a namespace with a TAP device: one end has the kernel's addresses, the
+// lab is a namespace with a device: one end has the kernel's addresses, the
 // other is for the proxy.
 type lab struct {
 	*nstest.Namespace
-	t *testing.T
+	t    *testing.T
+	link string // for --link
 }
 
-// newLab makes a lab with a device of the given MTU.
-func newLab(t *testing.T, mtu int) *lab {
+// newLab makes a lab with a TAP device of MTU 1500.
+func newLab(t *testing.T) *lab {
 	t.Helper()
-	l := &lab{nstest.New(t), t}
-	addrs := []string{kernelIP["IPv4"] + "/24", kernelIP["IPv6"] + "/64"}
-	if mtu < 1280 {
-		addrs = addrs[:1] // too small for IPv6 (RFC 8200, §5)
+	return newLabWith(t, nstest.TAP{})
+}
+
+// newLabWith makes a lab whose device differs from the usual one.
+func newLabWith(t *testing.T, dev nstest.TAP) *lab {
+	t.Helper()
+	l := &lab{nstest.New(t), t, "tap:dev0"}
+	if dev.TUN {
+		l.link = "tun:dev0"
 	}
-	l.AddTAP(t, nstest.TAP{Name: "tap0", MTU: mtu, Addrs: addrs})
+	dev.Name = "dev0"
+	dev.Addrs = []string{kernelIP["IPv4"] + "/24", kernelIP["IPv6"] + "/64"}
+	if dev.MTU != 0 && dev.MTU < 1280 {
+		dev.Addrs = dev.Addrs[:1] // too small for IPv6 (RFC 8200, §5)
+	}
+	l.AddTAP(t, dev)
 	return l
 }
 
@@ -71,7 +82,7 @@ type running struct {
 // proxy starts a proxy that runs until the test ends.
 func (l *lab) proxy(stack string, args ...string) *running {
 	l.t.Helper()
-	args = append([]string{"proxy", "--link", "tap:tap0", "--stack", stack, "--address", stackIP["IPv4"] + "/24", "--address", stackIP["IPv6"] + "/64"}, args...)
+	args = append([]string{"proxy", "--link", l.link, "--stack", stack, "--address", stackIP["IPv4"] + "/24", "--address", stackIP["IPv6"] + "/64"}, args...)
 	r := &running{t: l.t, cmd: exec.Command("plumbline", args...), more: make(chan struct{}), ended: make(chan struct{})}
 	stderr, err := r.cmd.StderrPipe()
 	if err != nil {

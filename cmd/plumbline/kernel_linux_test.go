@@ -66,7 +66,7 @@ func size(full int64) int64 {
 // tshark.
 func TestKernelCurl(t *testing.T) {
 	eachStack(t, func(t *testing.T, stack, version string) {
-		l := newLab(t, 1500)
+		l := newLab(t)
 		n := size(64 << 20)
 		server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", strconv.FormatInt(n, 10))
@@ -103,7 +103,7 @@ func TestKernelCurl(t *testing.T) {
 // the netstack.
 func TestKernelIperf(t *testing.T) {
 	eachStack(t, func(t *testing.T, stack, version string) {
-		l := newLab(t, 1500)
+		l := newLab(t)
 		l.program("Server listening", "iperf3", "--server", "--port", "5201", "--forceflush")
 		p := l.proxy(stack, "--listen", "5201", "--to", "127.0.0.1:5201", "--dial", "0="+net.JoinHostPort(kernelIP[version], "5201"))
 		host, port, _ := net.SplitHostPort(p.hostAddress())
@@ -125,8 +125,8 @@ func TestKernelIperf(t *testing.T) {
 			if err := json.Unmarshal([]byte(out), &result); err != nil {
 				t.Fatalf("%s: %v in %s", name, err, out)
 			}
-			// What is under way when the sender has sent enough may count or not.
-			if got := result.End.Received.Bytes; got < n*9/10 {
+			// What is in buffers when the sender has sent enough is lost: iperf3 resets.
+			if got := result.End.Received.Bytes; got < n/2 {
 				t.Errorf("%s: iperf3 received %d bytes of %d", name, got, n)
 			}
 			t.Logf("%-18s %5.2f Gbit/s", name, result.End.Received.Rate/1e9)
@@ -134,27 +134,30 @@ func TestKernelIperf(t *testing.T) {
 	})
 }
 
-// bulkVariant is a way in which the kernel's side can differ.
+// bulkVariant is a way in which the device or the kernel's side can differ.
 type bulkVariant struct {
 	name    string
-	mtu     int
+	dev     nstest.TAP
 	sysctls map[string]string
 	cc      string
 	args    []string // of the proxy
 }
 
 var bulkVariants = []bulkVariant{
-	{name: "default", mtu: 1500},
-	{name: "reno", mtu: 1500, cc: "reno"},
-	{name: "cubic", mtu: 1500, cc: "cubic"},
-	{name: "bbr", mtu: 1500, cc: "bbr"},
-	{name: "no SACK", mtu: 1500, sysctls: map[string]string{"net.ipv4.tcp_sack": "0"}},
-	{name: "no timestamps", mtu: 1500, sysctls: map[string]string{"net.ipv4.tcp_timestamps": "0"}},
-	{name: "no window scaling", mtu: 1500, sysctls: map[string]string{"net.ipv4.tcp_window_scaling": "0"}},
-	{name: "MTU 576", mtu: 576},
-	{name: "MTU 1280", mtu: 1280},
-	{name: "MTU 9000", mtu: 9000},
-	{name: "no offload", mtu: 1500, args: []string{"--no-offload"}},
+	{name: "default"},
+	{name: "reno", cc: "reno"},
+	{name: "cubic", cc: "cubic"},
+	{name: "bbr", cc: "bbr"},
+	{name: "no SACK", sysctls: map[string]string{"net.ipv4.tcp_sack": "0"}},
+	{name: "no timestamps", sysctls: map[string]string{"net.ipv4.tcp_timestamps": "0"}},
+	{name: "no window scaling", sysctls: map[string]string{"net.ipv4.tcp_window_scaling": "0"}},
+	{name: "MTU 576", dev: nstest.TAP{MTU: 576}},
+	{name: "MTU 1280", dev: nstest.TAP{MTU: 1280}},
+	{name: "MTU 9000", dev: nstest.TAP{MTU: 9000}},
+	{name: "MTU 65535 on TUN", dev: nstest.TAP{MTU: 65535, TUN: true}},
+	{name: "TUN", dev: nstest.TAP{TUN: true}},
+	{name: "two queues", dev: nstest.TAP{MultiQueue: true}, args: []string{"--queues", "2"}},
+	{name: "no offload", args: []string{"--no-offload"}},
 }
 
 // 100 MB go each way at once and arrive unaltered, whatever the kernel's side is
@@ -162,11 +165,11 @@ var bulkVariants = []bulkVariant{
 func TestKernelBulk(t *testing.T) {
 	eachStack(t, func(t *testing.T, stack, version string) {
 		for _, v := range bulkVariants {
-			if version == "IPv6" && v.mtu < 1280 {
+			if version == "IPv6" && v.dev.MTU == 576 {
 				continue
 			}
 			t.Run(v.name, func(t *testing.T) {
-				l := newLab(t, v.mtu)
+				l := newLabWith(t, v.dev)
 				for name, value := range v.sysctls {
 					l.Sysctl(t, name, value)
 				}
@@ -249,7 +252,7 @@ func allowCongestionControl(t *testing.T, name string) {
 // A FIN ends one direction; the other goes on, for as long as it likes.
 func TestKernelHalfClose(t *testing.T) {
 	eachStack(t, func(t *testing.T, stack, version string) {
-		l := newLab(t, 1500)
+		l := newLab(t)
 		const n = 1 << 20
 		// answer waits for the end of the question, and answers only then.
 		answer := func(c *net.TCPConn) {
@@ -295,7 +298,7 @@ func TestKernelHalfClose(t *testing.T) {
 // refused.
 func TestKernelReset(t *testing.T) {
 	eachStack(t, func(t *testing.T, stack, version string) {
-		l := newLab(t, 1500)
+		l := newLab(t)
 		// readReset reads until a reset, which it reports.
 		resets := make(chan error, 1)
 		readReset := func(c *net.TCPConn) {
@@ -347,7 +350,7 @@ func TestKernelReset(t *testing.T) {
 func TestKernelManyConnections(t *testing.T) {
 	eachStack(t, func(t *testing.T, stack, version string) {
 		const n = 1000
-		l := newLab(t, 1500)
+		l := newLab(t)
 		echo := l.serve("", func(c *net.TCPConn) { _, _ = io.Copy(c, c) })
 		l.proxy(stack, "--listen", "7", "--to", echo)
 
@@ -383,14 +386,14 @@ func TestKernelManyConnections(t *testing.T) {
 // SIGUSR1 prints statistics, SIGINT ends the proxy in order, the end of the
 // device ends it with an error.
 func TestKernelSignals(t *testing.T) {
-	l := newLab(t, 1500)
+	l := newLab(t)
 	hold := l.serve("", func(c *net.TCPConn) { _, _ = io.Copy(io.Discard, c) })
 	p := l.proxy("gvisor", "--listen", "7", "--to", hold, "--grace", "0s", "--verbose")
 	c := l.dial(net.JoinHostPort(stackIP["IPv4"], "7"))
 	p.wait(`msg="connection relayed"`)
 	_ = p.cmd.Process.Signal(unix.SIGUSR1)
 	p.wait(`connections: 1 accepted, 1 active`)
-	p.wait(`tap:tap0: `)
+	p.wait(`tap:dev0: `)
 	_ = p.cmd.Process.Signal(unix.SIGINT)
 	p.wait(`msg=stopping active=1`)
 	p.wait(`connections: 1 accepted, 0 active, 0 completed, 1 aborted`)
@@ -403,16 +406,31 @@ func TestKernelSignals(t *testing.T) {
 	}
 }
 
+// A device that does not exist is made, and is gone with the proxy.
+func TestKernelDeviceCreated(t *testing.T) {
+	l := newLab(t)
+	l.link = "tap:other0"
+	p := l.proxy("gvisor", "--listen", "7", "--to", l.serve("", func(c *net.TCPConn) { _, _ = io.Copy(c, c) }))
+	link, err := l.Netlink().LinkByName("other0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.stop()
+	if _, err := l.Netlink().LinkByIndex(link.Attrs().Index); err == nil {
+		t.Error("the device is still there")
+	}
+}
+
 // The end of the device is an error of one line, not a hang.
 func TestKernelDeviceDeleted(t *testing.T) {
 	eachStack(t, func(t *testing.T, stack, version string) {
 		if version != "IPv4" {
 			t.Skip("no packets of any version")
 		}
-		l := newLab(t, 1500)
+		l := newLab(t)
 		p := l.proxy(stack, "--listen", "7", "--to", "127.0.0.1:7")
-		l.Run(t, "ip", "link", "delete", "tap0")
-		p.wait(`plumbline: proxy: tap: tap0: the device is gone`)
+		l.Run(t, "ip", "link", "delete", "dev0")
+		p.wait(`plumbline: proxy: tap: dev0: the device is gone`)
 		<-p.ended
 		var exit *exec.ExitError
 		if !errors.As(p.err, &exit) || exit.ExitCode() != exitFailed {
