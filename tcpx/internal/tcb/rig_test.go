@@ -254,6 +254,12 @@ func (r *rig) to(s State) *rig {
 	r.passive()
 	r.in(r.ack(0), "")
 	r.expectState(StateEstablished)
+	return r.walk(s)
+}
+
+// walk goes on from ESTABLISHED to a later state.
+func (r *rig) walk(s State) *rig {
+	r.tb.Helper()
 	fin := func() { r.in(r.ack(FIN), "") }
 	oldFIN := func() { s := r.ack(FIN); s.Ack = r.sndUna; r.in(s, "") }
 	closing := func() { r.ShutdownWrite(r.now); r.take() }

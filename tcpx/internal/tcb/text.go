@@ -139,8 +139,7 @@ func (t *TCB) outOfOrder(s *Segment) {
 		return t.reasm.cost()+s.Len+partOverhead > limit || len(t.reasm.pieces) >= maxPieces
 	}
 	for full() && len(t.reasm.pieces) > 0 && s.Seq.Less(t.reasm.pieces[len(t.reasm.pieces)-1].lo) {
-		t.owner.Count(CountOutOfOrderDropped, 1)
-		t.reasm.dropLast()
+		t.dropLast()
 	}
 	if full() {
 		t.owner.Count(CountOutOfOrderDropped, 1)
@@ -149,6 +148,18 @@ func (t *TCB) outOfOrder(s *Segment) {
 	compact(&s.Payload)
 	if dup := t.reasm.insert(s.Seq, s.Seq.Add(s.Len), &s.Payload, s.Flags.Has(FIN)); dup.Left != dup.Right {
 		t.noteDSACK(dup.Left, dup.Right)
+	}
+	for t.reasm.cost() > limit {
+		t.dropLast() // a segment that lay across holes has become many parts
+	}
+}
+
+// dropLast gives up the text furthest out of order, and does not report what is no longer there.
+func (t *TCB) dropLast() {
+	t.owner.Count(CountOutOfOrderDropped, 1)
+	t.reasm.dropLast()
+	if t.rcvNxt.Less(t.dsack.Right) {
+		t.dsack = Block{}
 	}
 }
 
