@@ -51,7 +51,8 @@ func (t *TCB) text(now Time, s *Segment) {
 	}
 	if s.Len > 0 && t.dataAfterClose() {
 		t.owner.Count(CountDataAfterClose, 1)
-		t.sendAbort(now)
+		// Its sequence number is the one that the peer expects, so that RFC 5961 §3.2 lets it through at once (RFC 9293 §3.5.2).
+		t.sendReset(now, s)
 		t.reason = ReasonAborted
 		t.toClosed()
 		return
