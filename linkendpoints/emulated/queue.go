@@ -119,11 +119,3 @@ func (b *backlog) pop() (packet, bool) {
 	b.size -= int(p.size)
 	return p, true
 }
-
-// headAt returns when the oldest packet was queued; it reports false if there is none.
-func (b *backlog) headAt() (time.Duration, bool) {
-	if b.ring.len() == 0 {
-		return 0, false
-	}
-	return b.ring.front().at, true
-}

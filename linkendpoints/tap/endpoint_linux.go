@@ -2,6 +2,7 @@ package tap
 
 import (
 	"fmt"
+	"os"
 	"sync"
 	"sync/atomic"
 
@@ -236,7 +237,7 @@ func (e *Endpoint) Attach(dispatcher stack.NetworkDispatcher) {
 	}
 	wake, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
 	if err != nil {
-		e.err = fmt.Errorf("tap: %s cannot receive: eventfd: %w", e.name, err)
+		go e.fail(fmt.Errorf("cannot receive: %w", os.NewSyscallError("eventfd", err)))
 		return
 	}
 	s := &session{dispatcher: dispatcher, wake: wake, before: e.last, done: make(chan struct{})}

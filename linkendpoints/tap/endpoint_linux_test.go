@@ -3,6 +3,7 @@ package tap
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"strings"
 	"testing"
 
@@ -319,6 +320,22 @@ func TestInvalidPacketInBatch(t *testing.T) {
 	}
 	if s := e.Stats(); s.TxFrames != 4 || s.TxDroppedInvalid != 4 {
 		t.Errorf("Stats %+v, want 4 frames sent and 4 invalid", s)
+	}
+}
+
+// A descriptor that ends, as a device's never does, does not keep the receiver
+// busy for ever.
+func TestEndOfDescriptor(t *testing.T) {
+	failures := make(chan error, 1)
+	e, w := newTestEndpoint(t, TAP, Options{OnFailure: func(err error) { failures <- err }})
+	e.Attach(newCollector())
+	w.close()
+	if err := <-failures; !errors.Is(err, errDeviceGone) {
+		t.Errorf("OnFailure got %v", err)
+	}
+	e.Wait()
+	if n := e.Stats().RxErrors; n == 0 || n > maxReadErrors {
+		t.Errorf("%d errors counted", n)
 	}
 }
 

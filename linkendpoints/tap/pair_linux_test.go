@@ -28,12 +28,21 @@ func newPair(t testing.TB, mode Mode, vnetHdr bool) (*device, *wire) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { unix.Close(fds[1]) })
 	d := &device{fds: fds[:1], name: "pair", mode: mode, vnetHdr: vnetHdr, mtu: 1500}
 	if mode == TAP {
 		d.addr = kernelAddress
 	}
-	return d, &wire{fd: fds[1], vnetHdr: vnetHdr}
+	w := &wire{fd: fds[1], vnetHdr: vnetHdr}
+	t.Cleanup(w.close)
+	return d, w
+}
+
+// close closes the kernel's end.
+func (w *wire) close() {
+	if w.fd >= 0 {
+		unix.Close(w.fd)
+		w.fd = -1
+	}
 }
 
 // sendRaw sends what a TAP descriptor would give, virtio-net header included.

@@ -57,14 +57,16 @@ func (q *rxQueue) run(s *session) {
 	failed := 0
 	for !s.stopping.Load() {
 		n, errno := q.read()
-		switch errno {
-		case 0:
+		switch {
+		case errno == 0 && n > 0:
 			failed = 0
 			q.receive(s, n)
 			continue
-		case unix.EINTR:
+		case errno == 0:
+			errno = unix.ENODATA // the end of something that is no device
+		case errno == unix.EINTR:
 			continue
-		case unix.EAGAIN:
+		case errno == unix.EAGAIN:
 			if errno = q.poll(s); errno == 0 {
 				continue
 			}
