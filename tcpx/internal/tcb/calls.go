@@ -231,6 +231,7 @@ func (t *TCB) PacketTooBig(now Time, q Seq, mtuPayload int) bool {
 	if t.mss >= old || !mayTransmit.has(t.state) || !t.outstanding() {
 		return true
 	}
+	t.rec.tooBig = true
 	for i := 0; i < t.rtx.Len(); i++ {
 		if t.rtx.At(i).Len > t.mss {
 			t.rtx.MarkLost(i)

@@ -49,6 +49,8 @@ type episode struct {
 	blind bool
 	// owed: the first segment is to leave again whatever the window says: after a time-out (until the link takes it) or a partial ACK.
 	owed bool
+	// tooBig: what is due for retransmission outside of recovery did not fit the path, which is no sign of congestion (RFC 8201 §5.4).
+	tooBig bool
 	// firstTx is the number of the episode's first retransmission, 0 before; twice tells that one of them was lost.
 	firstTx uint64
 	twice   bool
@@ -197,10 +199,12 @@ func (t *TCB) recover(now Time, s *Segment, n *ackNews) {
 		safe := n.advanced && n.lost == 0
 		r.cwnd = r.prr.Cwnd(n.delivered, t.rtx.InFlight(), uint64(t.mss), safe)
 	case r.state == caOpen || r.state == caDisorder:
-		if t.rtx.DueBytes() > 0 || n.lost > 0 {
+		due := t.rtx.DueBytes() > 0
+		if due && !r.tooBig || n.lost > 0 {
 			t.enterRecovery(now, n)
 			return
 		}
+		r.tooBig = r.tooBig && due
 		t.open()
 	}
 }
@@ -234,7 +238,7 @@ func (t *TCB) beginEpisode(s caState, sig congestion.Signal) {
 	r := &t.rec
 	r.state, r.signal = s, sig
 	r.high, r.highRxt = t.sndNxt, t.sndUna
-	r.firstTx, r.twice, r.rescued = 0, false, false
+	r.firstTx, r.twice, r.rescued, r.tooBig = 0, false, false, false
 	r.undo.Begin()
 	t.disarm(timerProbe)
 	r.tlpOut = false

@@ -511,3 +511,39 @@ func TestReneging(t *testing.T) {
 		has state=0 flight=0 lost=0
 	`)
 }
+
+// TestPacketTooBig: what did not fit the path is sent again in smaller segments, without a congestion response (RFC 1191 §6.4, RFC 8201 §5.4).
+func TestPacketTooBig(t *testing.T) {
+	s := newScripted(t, 100*time.Millisecond)
+	s.play("write 10 > 0 1 2 3 4 5 6 7 8 9")
+	s.PacketTooBig(s.now, s.at(0), 500)
+	if got := s.segments(s.take()); got != "0+0/500 0+500/500 1+0/500 1+500/500 2+0/500 2+500/500 3+0/500 3+500/500 4+0/500 4+500/500" {
+		t.Errorf("sent %s", got)
+	}
+	s.play(`
+		has cwnd=5 state=0 ssthresh=inf     // as many segments as before
+		after 100ms
+		ack 2 > 5+0/500 5+500/500 6+0/500 6+500/500 7+0/500 7+500/500
+		ack 5 > 8+0/500 8+500/500 9+0/500 9+500/500
+		has state=0 recoveries=0 ssthresh=inf
+		ack 10
+		has state=0 recoveries=0 flight=0
+	`)
+}
+
+// TestPacedRecovery: the pacer holds back retransmissions like anything else, and its timer lets them go.
+func TestPacedRecovery(t *testing.T) {
+	playAll(t, []script{{change: []func(*rig){paced(0)}, play: `
+		write 8 > 0 1               // 100,000 octets a second, two at a time
+		timer 20ms > 2 3
+		timer 20ms > 4 5
+		timer 20ms > 6 7
+		after 40ms
+		ack 0 sack 4-8 > 0 1
+		has state=3 lost=4 cwnd=4
+		timer 20ms > 2 3
+		after 10ms
+		ack 8
+		has state=0
+	`}})
+}

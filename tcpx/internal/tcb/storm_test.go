@@ -6,7 +6,26 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/plumbline/plumbline/congestion"
+	"github.com/plumbline/plumbline/congestion/reno"
 )
+
+// pacedReno is Reno at a rate.
+type pacedReno struct {
+	congestion.Controller
+	also congestion.Capabilities
+}
+
+func (p pacedReno) Control() congestion.Control {
+	c := p.Controller.Control()
+	c.PacingRate, c.Capabilities = 100_000, congestion.NeedsPacing|p.also
+	return c
+}
+
+func paced(also congestion.Capabilities) func(*rig) {
+	return func(r *rig) { r.controller = pacedReno{reno.New(), also} }
+}
 
 // storm drives the sender by bytes: a peer that acknowledges whatever it likes, true or not, a link that refuses, a clock that jumps. Whatever happens, the invariants hold
 // after each step, and once the peer is honest again everything gets through.
@@ -20,7 +39,7 @@ func storm(tb testing.TB, data []byte, seed uint64) {
 		data = data[1:]
 		return int(b)
 	}
-	for bit, f := range []func(*rig){noSACK, noRACK, withTS, func(r *rig) { r.params.GSOMax = 10 * segSize }, func(r *rig) { r.NoDelay = true }} {
+	for bit, f := range []func(*rig){noSACK, noRACK, withTS, func(r *rig) { r.params.GSOMax = 10 * segSize }, func(r *rig) { r.NoDelay = true }, paced(0), paced(congestion.OwnsRecovery)} {
 		if seed>>bit&1 != 0 {
 			change = append(change, f)
 		}

@@ -269,7 +269,7 @@ func (t *TCB) currentRTO() time.Duration {
 // rtoAt is when the retransmission or the persist timer expires if it starts now: at the latest when the user timeout is reached (RFC 5482 §3), so that
 // the connection ends then and not at the next time-out.
 func (t *TCB) rtoAt(now Time) Time {
-	at := now + t.currentRTO()
+	at := max(now+t.currentRTO(), t.timers[timerReorder]) // RACK decides first
 	if end := t.retransSince + t.UserTimeout; t.UserTimeout > 0 && t.retransSince != 0 && now < end {
 		at = min(at, end)
 	}
