@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/plumbline/plumbline/internal/nstest"
@@ -41,8 +42,9 @@ func eachStack(t *testing.T, f func(t *testing.T, stack, version string)) {
 // other is for the proxy.
 type lab struct {
 	*nstest.Namespace
-	t    *testing.T
-	link string // for --link
+	t      *testing.T
+	link   string // for --link
+	device netlink.Link
 }
 
 // newLab makes a lab with a TAP device of MTU 1500.
@@ -54,7 +56,7 @@ func newLab(t *testing.T) *lab {
 // newLabWith makes a lab whose device differs from the usual one.
 func newLabWith(t *testing.T, dev nstest.TAP) *lab {
 	t.Helper()
-	l := &lab{nstest.New(t), t, "tap:dev0"}
+	l := &lab{Namespace: nstest.New(t), t: t, link: "tap:dev0"}
 	if dev.TUN {
 		l.link = "tun:dev0"
 	}
@@ -63,7 +65,7 @@ func newLabWith(t *testing.T, dev nstest.TAP) *lab {
 	if dev.MTU != 0 && dev.MTU < 1280 {
 		dev.Addrs = dev.Addrs[:1] // too small for IPv6 (RFC 8200, §5)
 	}
-	l.AddTAP(t, dev)
+	l.device = l.AddTAP(t, dev)
 	return l
 }
 
@@ -94,6 +96,7 @@ func (l *lab) proxy(stack string, args ...string) *running {
 	go r.follow(stderr)
 	l.t.Cleanup(r.stop)
 	r.wait("msg=running")
+	l.SetUp(l.t, l.device)
 	return r
 }
 

@@ -184,8 +184,12 @@ type TAP struct {
 	Addrs      []string // of the kernel's end, in CIDR form
 }
 
-// AddTAP makes a persistent device, gives it addresses and sets it up. Whoever
-// opens it by name in the namespace has the other end.
+// AddTAP makes a persistent device and gives it addresses. Whoever opens it by
+// name in the namespace has the other end. The device is down.
+//
+// To set it up is for SetUp, once the other end is open: a device that is up
+// before has no carrier, and when it gets one, the kernel drops what it sends
+// until a work queue has run.
 func (ns *Namespace) AddTAP(t testing.TB, o TAP) netlink.Link {
 	t.Helper()
 	if _, err := os.Stat("/dev/net/tun"); err != nil {
@@ -220,10 +224,15 @@ func (ns *Namespace) AddTAP(t testing.TB, o TAP) netlink.Link {
 	for _, a := range o.Addrs {
 		ns.AddAddr(t, link, a)
 	}
-	if err := ns.netlink.LinkSetUp(link); err != nil {
-		t.Fatalf("setting %s up: %v", o.Name, err)
-	}
 	return link
+}
+
+// SetUp sets a device up.
+func (ns *Namespace) SetUp(t testing.TB, link netlink.Link) {
+	t.Helper()
+	if err := ns.netlink.LinkSetUp(link); err != nil {
+		t.Fatalf("setting %s up: %v", link.Attrs().Name, err)
+	}
 }
 
 // AddAddr gives a device an address in CIDR form. It is usable at once:

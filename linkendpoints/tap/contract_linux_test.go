@@ -66,6 +66,7 @@ func TestContractKernel(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
+				ns.SetUp(t, link)
 				return ep, newPacketSocket(t, ns, link.Attrs().Index, tt.dev.TUN)
 			})
 		})

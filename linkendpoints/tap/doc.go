@@ -8,7 +8,9 @@
 //	s.CreateNIC(1, ep)
 //
 // The other end of the device is an ordinary interface of the kernel: give it
-// an address and bring it up with ip(8).
+// an address and bring it up with ip(8). If it is up before New opens the
+// device, the kernel may drop the first packets that it sends: it notices late
+// that somebody is there.
 //
 // # Offloads
 //

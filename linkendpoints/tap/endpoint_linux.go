@@ -222,9 +222,9 @@ func (e *Endpoint) ParseHeader(pkt *stack.PacketBuffer) bool {
 
 // Attach implements stack.LinkEndpoint. With a dispatcher it starts to receive;
 // while one is attached, or after Close, another changes nothing. With nil it
-// stops: no delivery begins after Attach returned, but one may still be under
-// way, since the stack holds locks here that the delivery may need. Wait waits
-// for it.
+// stops: one delivery a queue may still be under way, since the stack holds
+// locks here that the delivery may need. Wait waits for it. Frames that arrive
+// later are for the next dispatcher.
 func (e *Endpoint) Attach(dispatcher stack.NetworkDispatcher) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -277,11 +277,15 @@ func (e *Endpoint) stopLocked() {
 	}
 }
 
-// leaveLocked closes the descriptors once nobody uses them. e.mu is held.
+// leaveLocked lets go of buffers and descriptors once nobody uses them. e.mu is
+// held.
 func (e *Endpoint) leaveLocked() {
 	e.users--
 	if e.users > 0 {
 		return
+	}
+	for _, q := range e.rx {
+		q.release()
 	}
 	for _, q := range e.tx {
 		q.close()

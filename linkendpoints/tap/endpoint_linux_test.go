@@ -471,3 +471,34 @@ func FuzzReceive(f *testing.F) {
 		}
 	})
 }
+
+// A frame that is read as the stack lets go is for the next one, and counted if
+// there is none.
+func TestHeldFrame(t *testing.T) {
+	e, _ := newTestEndpoint(t, TAP, Options{})
+	frame := raw(vnet.Header{Flags: vnet.FlagDataValid}, ipv4TCP(100, 0))
+	hold := func() {
+		q := e.rx[0]
+		q.release()
+		q.head, q.tail = buffer.NewViewSize(headSize), buffer.NewViewSize(tailSize)
+		copy(q.header[:], frame)
+		copy(q.head.AsSlice(), frame[vnet.HeaderSize:])
+		q.held = len(frame)
+	}
+	hold()
+	c := newCollector()
+	e.Attach(c)
+	pkt := <-c.packets
+	if got, want := pkt.Size(), len(frame)-vnet.HeaderSize; got != want {
+		t.Errorf("delivered %d bytes, want %d", got, want)
+	}
+	pkt.DecRef()
+	e.Attach(nil)
+	e.Wait()
+	hold()
+	e.Close()
+	e.Wait()
+	if s := e.Stats(); s.RxFrames != 1 || s.RxDroppedDetached != 1 {
+		t.Errorf("Stats %+v, want a frame delivered and one dropped", s)
+	}
+}

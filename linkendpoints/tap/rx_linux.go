@@ -31,7 +31,8 @@ const maxReadErrors = 64
 var errDeviceGone = errors.New("the device is gone")
 
 // rxQueue reads from one queue of the device. Its fields other than counters
-// belong to the goroutine of the current session.
+// belong to the goroutine of the current session, and to whoever closes the
+// endpoint when there is none any more.
 type rxQueue struct {
 	e        *Endpoint
 	fd       int
@@ -40,6 +41,9 @@ type rxQueue struct {
 	header     [vnet.HeaderSize]byte
 	head, tail *buffer.View
 	iovecs     [3]unix.Iovec
+	// held is the length of a frame in the views that was read as a session
+	// stopped, and is for the next one; 0 for none.
+	held int
 }
 
 // newRxQueue makes a queue that reads fd, which belongs to its txQueue.
@@ -53,12 +57,19 @@ func (q *rxQueue) run(s *session) {
 	if s.before != nil {
 		<-s.before.done
 	}
-	defer q.release()
+	if n := q.held; n > 0 && !s.stopping.Load() {
+		q.held = 0
+		q.receive(s, n)
+	}
 	failed := 0
 	for !s.stopping.Load() {
 		n, errno := q.read()
 		switch {
 		case errno == 0 && n > 0:
+			if s.stopping.Load() {
+				q.held = n
+				return
+			}
 			failed = 0
 			q.receive(s, n)
 			continue
@@ -130,6 +141,10 @@ func (q *rxQueue) read() (int, unix.Errno) {
 
 // release gives the views back.
 func (q *rxQueue) release() {
+	if q.held > 0 {
+		q.held = 0
+		q.counters.detached.Add(1)
+	}
 	for _, v := range []**buffer.View{&q.head, &q.tail} {
 		if *v != nil {
 			(*v).Release()
