@@ -58,7 +58,6 @@ func FuzzOptions(f *testing.F) {
 // naive is reassembly as a map of octets.
 type naive struct {
 	has [512]bool
-	fin int
 }
 
 // FuzzReassembly compares reassembly with a map of octets: what is held, what is reported as a duplicate, what comes out in order.

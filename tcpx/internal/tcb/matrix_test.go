@@ -11,12 +11,12 @@ import (
 
 // view is what the rules look at.
 type view struct {
-	state               State
-	passive             bool
-	irs, rcvNxt, edge   Seq
-	una, nxt            Seq
-	maxWnd              int
-	finOut, userReceive bool
+	state             State
+	passive           bool
+	irs, rcvNxt, edge Seq
+	una, nxt          Seq
+	maxWnd            int
+	finOut            bool
 }
 
 // reply is what a segment is answered with.

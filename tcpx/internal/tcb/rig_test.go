@@ -212,20 +212,6 @@ func (r *rig) syn() Segment {
 	return Segment{Seq: rigIRS, Flags: SYN, Wnd: 32000, Opts: o}
 }
 
-// active opens actively up to ESTABLISHED.
-func (r *rig) active() *rig {
-	r.tb.Helper()
-	r.OpenActive(r.now, &r.params)
-	s := r.syn()
-	s.Flags, s.Ack = SYN|ACK, rigISS+1
-	r.take()
-	r.now += 10 * Time(time.Millisecond)
-	s.Opts.TSEcr = r.tsNow(r.now)
-	r.in(s, "")
-	r.expectState(StateEstablished)
-	return r
-}
-
 // passive opens passively up to SYN-RECEIVED.
 func (r *rig) passive() *rig {
 	r.tb.Helper()
