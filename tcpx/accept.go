@@ -173,7 +173,9 @@ func (p *protocol) newChild(s *inbound, l *Endpoint, q *waiter.Queue) (*Endpoint
 	c.phase = phaseOpen
 	c.setRoute(route)
 	if l != nil {
-		c.hold()
+		u := c.heldUse()
+		p.ports.share(&u)
+		c.bound.holding = true
 	}
 	if err = c.register(); err != nil {
 		c.cleanup()

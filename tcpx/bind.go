@@ -4,7 +4,6 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/ports"
-	"gvisor.dev/gvisor/pkg/tcpip/stack"
 )
 
 // binding is what an endpoint holds of the stack's ports and of its demultiplexer. What is reserved or registered is remembered as it was at that time, so
@@ -18,7 +17,7 @@ type binding struct {
 	flags, held ports.Flags
 	// nets are the network protocols in use, reservedNets those of the port reservation.
 	nets, reservedNets netSet
-	// reserved tells that the port is reserved in the stack's port manager, for any local address if anyAddr is set; holding that heldPorts counts it.
+	// reserved tells that the socket has bound the port, for any local address if anyAddr is set; holding that a connection has it otherwise.
 	reserved, anyAddr, holding bool
 	registered                 bool
 }
@@ -63,23 +62,33 @@ func (e *Endpoint) reservation() ports.Reservation {
 	return r
 }
 
+// reservedUse is what reservation is for the protocol's own table.
+func (e *Endpoint) reservedUse() portUse {
+	u := portUse{nets: e.bound.reservedNets, port: e.id.LocalPort, device: e.bound.device, flags: e.bound.held}
+	if !e.bound.anyAddr {
+		u.addr = e.id.LocalAddress
+	}
+	return u
+}
+
+// heldUse is how a connection that did not bind uses its port. The caller holds e.mu.
+func (e *Endpoint) heldUse() portUse {
+	return portUse{nets: e.bound.nets, addr: e.id.LocalAddress, port: e.id.LocalPort, device: e.bound.device, flags: e.bound.held}
+}
+
 // releasePort gives the port back. The caller holds e.mu.
 func (e *Endpoint) releasePort() {
 	if e.bound.reserved {
-		e.proto.stack.ReleasePort(e.reservation())
 		e.bound.reserved = false
+		u := e.reservedUse()
+		e.proto.ports.unbind(&u)
+		e.proto.stack.ReleasePort(e.reservation())
 	}
-	if b := &e.bound; b.holding {
-		e.proto.held.remove(b.nets, e.id.LocalAddress, e.id.LocalPort, b.device, b.held)
-		b.holding = false
+	if e.bound.holding {
+		e.bound.holding = false
+		u := e.heldUse()
+		e.proto.ports.unhold(&u)
 	}
-}
-
-// hold counts e among the connections that hold their local port. The caller holds e.mu.
-func (e *Endpoint) hold() {
-	b := &e.bound
-	e.proto.held.add(b.nets, e.id.LocalAddress, e.id.LocalPort, b.device, b.held)
-	b.holding = true
 }
 
 // register makes the demultiplexer deliver to e what matches its ID. The caller holds e.mu.
@@ -138,20 +147,20 @@ func (e *Endpoint) bind(addr tcpip.FullAddress) tcpip.Error {
 	}
 	b.reservedNets, b.held, b.device = b.nets, b.flags, tcpip.NICID(e.ops.GetBindToDevice())
 	e.id.LocalPort = addr.Port
-	port, err := e.proto.stack.ReservePort(e.proto.stack.SecureRNG(), e.reservation(), func(port uint16) (bool, tcpip.Error) {
-		if e.proto.held.conflict(b.nets, e.id.LocalAddress, port, b.device, b.held) {
+	_, err = e.proto.stack.ReservePort(e.proto.stack.SecureRNG(), e.reservation(), func(port uint16) (bool, tcpip.Error) {
+		e.id.LocalPort = port
+		// A listener on the same port may be bound to it under flags that rule this socket out.
+		if e.proto.stack.CheckRegisterTransportEndpoint(b.nets.numbers(), ProtocolNumber, e.id, b.held, b.device) != nil {
 			return false, nil
 		}
-		// A listener on the same port may be bound to it under flags that rule this socket out.
-		id := stack.TransportEndpointID{LocalPort: port, LocalAddress: e.id.LocalAddress}
-		return e.proto.stack.CheckRegisterTransportEndpoint(b.nets.numbers(), ProtocolNumber, id, b.held, b.device) == nil, nil
+		u := e.reservedUse()
+		return e.proto.ports.bind(&u), nil
 	})
 	if err != nil {
 		e.id.LocalPort, e.id.LocalAddress = 0, tcpip.Address{}
 		e.proto.tcpStats.FailedPortReservations.Increment()
 		return err
 	}
-	e.id.LocalPort = port
 	b.reserved = true
 	e.phase = phaseBound
 	return nil

@@ -115,9 +115,10 @@ func (e *Endpoint) claim(route *stack.Route, addr tcpip.FullAddress) tcpip.Error
 	}
 	if other := e.bound.reservedNets &^ e.bound.nets; other != 0 {
 		// A dual-stack socket has decided: the other protocol's port is free for others.
-		r := e.reservation()
-		r.Networks = other.numbers()
+		r, u := e.reservation(), e.reservedUse()
+		r.Networks, u.nets = other.numbers(), other
 		e.proto.stack.ReleasePort(r)
+		e.proto.ports.unbind(&u)
 		e.bound.reservedNets = e.bound.nets
 	}
 	if e.bound.nic == 0 && addr.NIC != 0 {
@@ -126,10 +127,10 @@ func (e *Endpoint) claim(route *stack.Route, addr tcpip.FullAddress) tcpip.Error
 	return nil
 }
 
-// pickPort reserves an ephemeral port towards the peer and registers e with it (RFC 6056 §3.3.1). The caller holds e.mu.
+// pickPort takes an ephemeral port and registers e with it (RFC 6056 §3.3.1); connections to different peers may share one. The caller holds e.mu.
 func (e *Endpoint) pickPort(route *stack.Route) tcpip.Error {
 	b, id := &e.bound, &e.id
-	b.reservedNets, b.held, b.device, b.anyAddr = b.nets, b.flags, tcpip.NICID(e.ops.GetBindToDevice()), false
+	b.held, b.device = b.flags, tcpip.NICID(e.ops.GetBindToDevice())
 	self := id.LocalAddress == id.RemoteAddress
 	reuse := e.reusesTimeWait(route.NetProto())
 	rng := e.proto.stack.SecureRNG()
@@ -138,13 +139,11 @@ func (e *Endpoint) pickPort(route *stack.Route) tcpip.Error {
 			return false, nil // Nobody asked to talk to themselves.
 		}
 		id.LocalPort = port
-		// The port must not be bound by anybody. The reservation that proves it lasts only until heldPorts takes over, under the port manager's lock.
-		r := e.reservation()
-		r.Dest = tcpip.FullAddress{Addr: id.RemoteAddress, Port: id.RemotePort}
-		if _, err := e.proto.stack.ReservePort(rng, r, func(uint16) (bool, tcpip.Error) { e.hold(); return true, nil }); err != nil {
-			return false, nil
+		u := e.heldUse()
+		if !e.proto.ports.hold(&u) {
+			return false, nil // Somebody is bound to it.
 		}
-		e.proto.stack.ReleasePort(r)
+		b.holding = true
 		err := e.register()
 		if _, inUse := err.(*tcpip.ErrPortInUse); inUse && reuse && e.recycle(route) {
 			err = e.register()

@@ -8,25 +8,35 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/ports"
 )
 
-// heldPorts are the local ports that connections hold which did not bind them: those with an ephemeral port and those that a listener accepted. Nobody may bind such a
-// port as long as there are any, unless both sides allow it. The stack's port manager could hold them as well, as stock's TCP has it do, at three maps a port.
-type heldPorts struct {
-	mu    sync.Mutex
-	ports map[heldPort]holders
+// portTable knows who uses which local port. Sockets that bind reserve their port in the stack's port manager as well; connections that got their port otherwise, an
+// ephemeral one or their listener's, are counted here only, since the port manager would spend three maps on each.
+type portTable struct {
+	mu sync.Mutex
+	// bound are the ports of sockets that called Bind, held those of connections that did not; guarded by mu.
+	bound, held map[portKey]holders
 }
 
-type heldPort struct {
+type portKey struct {
 	net  netSet
 	port uint16
 }
 
-// holders are the connections on one port; most ports have but one local address.
+// portUse is a way to use a port: with a local address, none for all, on a device, 0 for all.
+type portUse struct {
+	nets   netSet
+	addr   tcpip.Address
+	port   uint16
+	device tcpip.NICID
+	flags  ports.Flags
+}
+
+// holders are the sockets on one port; most ports have but one kind.
 type holders struct {
 	first holder
 	rest  []holder
 }
 
-// holder counts connections from one local address and device.
+// holder counts sockets with one local address and device.
 type holder struct {
 	addr   tcpip.Address
 	device tcpip.NICID
@@ -34,32 +44,69 @@ type holder struct {
 	n, strict int32
 }
 
-// add counts a connection from a local address and port.
-func (h *heldPorts) add(net netSet, addr tcpip.Address, port uint16, device tcpip.NICID, flags ports.Flags) {
-	h.change(heldPort{net, port}, addr, device, flags, 1)
+// bind takes a port for a socket, and reports false if connections keep it from that.
+func (t *portTable) bind(u *portUse) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if conflict(t.held, u) {
+		return false
+	}
+	t.change(&t.bound, u, 1)
+	return true
 }
 
-// remove takes an add back.
-func (h *heldPorts) remove(net netSet, addr tcpip.Address, port uint16, device tcpip.NICID, flags ports.Flags) {
-	h.change(heldPort{net, port}, addr, device, flags, -1)
+// hold takes a port for a connection, and reports false if sockets that are bound to it keep it from that.
+func (t *portTable) hold(u *portUse) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if conflict(t.bound, u) {
+		return false
+	}
+	t.change(&t.held, u, 1)
+	return true
 }
 
-func (h *heldPorts) change(key heldPort, addr tcpip.Address, device tcpip.NICID, flags ports.Flags, by int32) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.ports == nil {
-		h.ports = make(map[heldPort]holders)
+// share is hold for a connection of a listener, which has the port itself.
+func (t *portTable) share(u *portUse) {
+	t.mu.Lock()
+	t.change(&t.held, u, 1)
+	t.mu.Unlock()
+}
+
+// unbind and unhold give a port back.
+func (t *portTable) unbind(u *portUse) {
+	t.mu.Lock()
+	t.change(&t.bound, u, -1)
+	t.mu.Unlock()
+}
+
+func (t *portTable) unhold(u *portUse) {
+	t.mu.Lock()
+	t.change(&t.held, u, -1)
+	t.mu.Unlock()
+}
+
+// change counts a use up or down. The caller holds t.mu.
+func (t *portTable) change(m *map[portKey]holders, u *portUse, by int32) {
+	if *m == nil {
+		*m = make(map[portKey]holders)
 	}
-	e := h.ports[key]
-	x := e.find(addr, device)
-	x.n += by
-	if !flags.TupleOnly {
-		x.strict += by
-	}
-	if e.drop(); e.first.n == 0 {
-		delete(h.ports, key)
-	} else {
-		h.ports[key] = e
+	for _, net := range []netSet{netV4, netV6} {
+		if u.nets&net == 0 {
+			continue
+		}
+		key := portKey{net, u.port}
+		e := (*m)[key]
+		x := e.find(u.addr, u.device)
+		x.n += by
+		if !u.flags.TupleOnly {
+			x.strict += by
+		}
+		if e.drop(); e.first.n == 0 {
+			delete(*m, key)
+		} else {
+			(*m)[key] = e
+		}
 	}
 }
 
@@ -91,24 +138,21 @@ func (e *holders) find(addr tcpip.Address, device tcpip.NICID) *holder {
 	return &e.rest[len(e.rest)-1]
 }
 
-// conflict reports whether connections keep others from binding to a port; an empty address and device 0 mean all. SO_REUSEPORT binds beside connections, and
-// so does SO_REUSEADDR if all of them have it (as stock's port manager has it).
-func (h *heldPorts) conflict(nets netSet, addr tcpip.Address, port uint16, device tcpip.NICID, flags ports.Flags) bool {
-	if flags.LoadBalanced {
+// conflict reports whether the users of a port in m rule a use out. SO_REUSEPORT does not mind them, and neither does SO_REUSEADDR if all of them have it (as
+// stock's port manager has it).
+func conflict(m map[portKey]holders, u *portUse) bool {
+	if u.flags.LoadBalanced {
 		return false
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
+	blocks := func(x holder) bool {
+		return x.n > 0 && (u.addr.Len() == 0 || x.addr.Len() == 0 || u.addr == x.addr) && (u.device == 0 || x.device == 0 || u.device == x.device) &&
+			!(u.flags.TupleOnly && x.strict == 0)
+	}
 	for _, net := range []netSet{netV4, netV6} {
-		e, ok := h.ports[heldPort{net, port}]
-		if !ok || nets&net == 0 {
+		if u.nets&net == 0 {
 			continue
 		}
-		blocks := func(x holder) bool {
-			return x.n > 0 && (addr.Len() == 0 || addr == x.addr) && (device == 0 || x.device == 0 || device == x.device) &&
-				!(flags.TupleOnly && x.strict == 0)
-		}
-		if blocks(e.first) || slices.ContainsFunc(e.rest, blocks) {
+		if e, ok := m[portKey{net, u.port}]; ok && (blocks(e.first) || slices.ContainsFunc(e.rest, blocks)) {
 			return true
 		}
 	}

@@ -26,7 +26,7 @@ type protocol struct {
 	dropped  *tcpip.StatCounter
 	stats    ProtocolStats
 	memory   account
-	held     heldPorts
+	ports    portTable
 	secrets  secrets
 
 	// cfg is what new connections start from. It is replaced, never changed, when an option changes.
