@@ -127,6 +127,7 @@ func TestAutotuneReaches64MB(t *testing.T) {
 	text := strings.Repeat("0123456789abcdef", 1<<20/16)
 	for range 192 {
 		w.write(w.a, []byte(text))
+		w.b.received.Reset()
 	}
 	w.until(time.Hour, func() bool { return w.a.sndBuf.len == 0 })
 	if w.b.RcvBuf != 64<<20 || w.a.maxSndWnd < 30<<20 {
