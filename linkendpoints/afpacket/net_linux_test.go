@@ -58,23 +58,6 @@ func (c *cable) link(t testing.TB, name string) netlink.Link {
 	return l
 }
 
-// open opens an endpoint on our end and closes it with the test.
-func (c *cable) open(t testing.TB, opts Options) *Endpoint {
-	t.Helper()
-	if len(opts.FDs) == 0 {
-		opts.Name = "ours"
-	}
-	e, err := c.tryOpen(opts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		e.Close()
-		e.Wait()
-	})
-	return e
-}
-
 func (c *cable) tryOpen(opts Options) (e *Endpoint, err error) {
 	c.ns.Do(func() { e, err = New(opts) })
 	return e, err

@@ -84,7 +84,7 @@ func (s *splitter) locate6(h vnet.Header, l2 int) bool {
 	}
 	ip := header.IPv6(b)
 	s.l4, s.end = header.IPv6MinimumSize, header.IPv6MinimumSize+int(ip.PayloadLength())
-	if ip.TransportProtocol() == s.proto {
+	if tcpip.TransportProtocolNumber(ip.NextHeader()) == s.proto {
 		return true
 	}
 	if h.Flags&vnet.FlagNeedsCsum == 0 {
