@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/plumbline/plumbline/internal/nstest"
+	"github.com/plumbline/plumbline/internal/proxy"
 )
 
 // pattern is a reader of n bytes that do not repeat, always the same ones.
@@ -160,7 +161,7 @@ var bulkVariants = []bulkVariant{
 	{name: "no offload", args: []string{"--no-offload"}},
 }
 
-// 100 MB go each way at once and arrive unaltered, whatever the kernel's side is
+// 100 MB (10 for what only repeats) go each way at once and arrive unaltered, whatever the kernel's side is
 // set to, with the netstack as the passive and as the active end.
 func TestKernelBulk(t *testing.T) {
 	eachStack(t, func(t *testing.T, stack, version string) {
@@ -179,6 +180,9 @@ func TestKernelBulk(t *testing.T) {
 				}
 				// The server is on the kernel's end, and on the host's.
 				n := size(100e6)
+				if v.name != "default" && (version == "IPv6" || stack != proxy.Transports()[0]) {
+					n /= 10 // what differs shows soon, and there are many of these
+				}
 				exchange := func(c *net.TCPConn) error { return exchangePattern(c, n) }
 				serve := func(c *net.TCPConn) {
 					if err := exchange(c); err != nil {
