@@ -18,6 +18,14 @@ func (t *TCB) SegmentArrives(now Time, s *Segment) {
 	default:
 		t.arrivesSynchronized(now, s)
 	}
+	if t.state != StateClosed && !(s.More && len(t.reasm.pieces) == 0) {
+		t.output(now)
+	}
+	t.account()
+}
+
+// Flush sends what segments with More have put off.
+func (t *TCB) Flush(now Time) {
 	if t.state != StateClosed {
 		t.output(now)
 	}

@@ -271,8 +271,8 @@ func (t *TCB) SettingsChanged(now Time) {
 	if t.sender != nil {
 		t.pacer.SetMaxRate(t.MaxPacingRate)
 	}
-	if t.QuickAck == 1 && t.has(flagAckDelayed) {
-		t.set(flagAckNow)
+	if t.QuickAck == 1 && t.has(flagAckDelayed) || t.windowUpdateDue() {
+		t.set(flagAckNow) // also if a larger buffer opens the window
 	}
 	t.drop(flagMore)
 	t.output(now)

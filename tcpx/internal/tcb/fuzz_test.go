@@ -253,8 +253,13 @@ func (h *hostile) step() {
 	in := &h.in
 	h.sent = 0
 	switch c := in.byte(); c % 20 {
-	case 0, 1, 2, 3, 4:
+	case 0, 1, 2, 3:
 		h.arrive(h.segment())
+	case 4:
+		s := h.segment()
+		s.More = true
+		h.arrive(s)
+		h.Flush(h.now)
 	case 5, 6, 7:
 		h.arrive(h.good())
 	case 8, 9:

@@ -65,6 +65,8 @@ type world struct {
 	a, b  *peer
 	steps int
 	gro   bool
+	// quiet keeps no log of segments, which a long run would fill memory with.
+	quiet bool
 }
 
 type arrival struct {
@@ -138,7 +140,9 @@ func (p *peer) Transmit(s *Out) bool {
 // send puts one wire segment on the path.
 func (w *world) send(p *peer, in Segment, text []byte) {
 	p.path.sent++
-	p.log = append(p.log, fmt.Sprintf("%v %v seq %d len %d ack %d wnd %d %+v", w.now, in.Flags, in.Seq, in.Len, in.Ack, in.Wnd, in.Opts))
+	if !w.quiet {
+		p.log = append(p.log, fmt.Sprintf("%v %v seq %d len %d ack %d wnd %d %+v", w.now, in.Flags, in.Seq, in.Len, in.Ack, in.Wnd, in.Opts))
+	}
 	lost := p.path.drop != nil && p.path.drop(p.path.sent, &in) || p.path.loss > 0 && w.rng.Float64() < p.path.loss
 	if lost {
 		p.path.lost++

@@ -212,6 +212,37 @@ func TestDelayedACK(t *testing.T) {
 	r.expect(r.in(r.ack(0), "x"), ". 1:1 ack 3")
 }
 
+// TestQueuedSegments: a series is answered once, after its last segment (MUST-58, MUST-59), but each segment out of order on its own (RFC 5681 §4.2).
+func TestQueuedSegments(t *testing.T) {
+	r := newRig(t).to(StateEstablished)
+	r.write("unacknowledged")
+	more := func(seq int) Segment { s := r.ack(0); s.Seq, s.More = rigIRS.Add(1+seq), true; return s }
+	for i := range 5 {
+		r.expect(r.in(more(10*i), "0123456789"))
+	}
+	s := more(50)
+	s.More = false
+	r.expect(r.in(s, "0123456789"), ". 15:15 ack 61")
+	r.expect(r.in(more(60), "0123456789"))
+	r.Flush(r.now)
+	r.expect(r.take(), ". 15:15 ack 71")
+	r.expect(r.in(more(80), "0123456789"), ". 15:15 ack 71")
+	r.expect(r.in(more(100), "0123456789"), ". 15:15 ack 71")
+}
+
+// TestLargerBufferOpensTheWindow: the peer hears of it without asking.
+func TestLargerBufferOpensTheWindow(t *testing.T) {
+	r := newRig(t, func(r *rig) { r.RcvBuf = 2048 }).to(StateEstablished)
+	for r.rcvWnd() > 0 {
+		r.in(r.ack(0), strings.Repeat("x", r.rcvWnd()))
+	}
+	r.RcvBuf = 32 << 10
+	r.SettingsChanged(r.now)
+	if s := r.take(); len(s) != 1 || s[0].Wnd == 0 {
+		t.Errorf("sent %v", s)
+	}
+}
+
 // TestFIN: out of order, with text, without, twice, beyond the window.
 func TestFIN(t *testing.T) {
 	r := newRig(t).to(StateEstablished)

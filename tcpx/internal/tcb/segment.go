@@ -41,6 +41,10 @@ type Segment struct {
 	ECN uint8
 	// Segs is the number of segments a receive offload merged into this one, at least 1.
 	Segs int
+	// More tells that the owner passes another segment before it does anything else, or else calls Flush: what is to be sent waits, so that one ACK answers
+	// a series of queued segments (RFC 9293 MUST-58, MUST-59). While text is missing each segment is still answered alone, for the peer counts
+	// duplicate ACKs.
+	More bool
 
 	// unscaled tells that the segment came with SYN: Wnd is not to be scaled.
 	unscaled bool
