@@ -221,14 +221,14 @@ func TestICMP(t *testing.T) {
 // TestPacketTooBigIsChecked: only what is in flight, never an increase, never absurd; what was too big leaves again at once, in segments that fit.
 func TestPacketTooBigIsChecked(t *testing.T) {
 	for _, gso := range []int{0, 64000} {
-		r := newRig(t, func(r *rig) { r.params.GSOMax = gso }).to(StateEstablished)
-		r.write(strings.Repeat("x", 2920))
+		r := newRig(t, func(r *rig) { r.params.GSOMax, r.params.MTUPayload = gso, 1400 }).to(StateEstablished)
+		r.write(strings.Repeat("x", 2800))
 		ssthresh := r.ctl.Ssthresh
 		for _, bad := range []struct {
 			q   Seq
 			mtu int
-		}{{r.sndNxt, 1000}, {r.sndUna - 1, 1000}, {r.sndUna, 0}, {r.sndUna, 1}, {r.sndUna, minMTUPayload - 1}, {r.sndUna, 1460}, {r.sndUna, 9000}} {
-			if r.PacketTooBig(r.now, bad.q, bad.mtu); r.mss != 1460 {
+		}{{r.sndNxt, 1000}, {r.sndUna - 1, 1000}, {r.sndUna, 0}, {r.sndUna, 1}, {r.sndUna, minMTUPayload - 1}, {r.sndUna, 1400}, {r.sndUna, 1440}, {r.sndUna, 9000}} {
+			if r.PacketTooBig(r.now, bad.q, bad.mtu); r.mss != 1400 {
 				t.Fatalf("MSS %d after a message that quotes %d with %d", r.mss, bad.q-r.sndUna, bad.mtu)
 			}
 		}
@@ -243,7 +243,7 @@ func TestPacketTooBigIsChecked(t *testing.T) {
 				t.Errorf("sent %v", s)
 			}
 		}
-		if sum != 2920 || r.ctl.Ssthresh != ssthresh {
+		if sum != 2800 || r.ctl.Ssthresh != ssthresh {
 			t.Errorf("%d octets sent again, ssthresh %d, was %d", sum, r.ctl.Ssthresh, ssthresh)
 		}
 	}

@@ -175,6 +175,9 @@ func (h *hostile) segment() Segment {
 	if c < 128 {
 		s.Flags |= PSH
 	}
+	if c&15 < 5 && in.byte() >= 40 {
+		c |= 15 // what may end the connection is rare, so that much else happens before
+	}
 	switch c & 15 {
 	case 0:
 		s.Flags |= SYN
@@ -269,7 +272,7 @@ func (h *hostile) step() {
 	case 12:
 		h.sleep(time.Duration(in.byte()) * time.Millisecond)
 	case 13:
-		h.sleep(time.Duration(in.byte()) * 10 * time.Second)
+		h.sleep(time.Duration(in.byte()) * 40 * time.Millisecond)
 	case 14:
 		if d := h.Deadline(); d != 0 {
 			h.sleep(max(d-h.now, 0))
@@ -282,10 +285,16 @@ func (h *hostile) step() {
 	case 17:
 		h.change()
 	case 18:
-		h.user(c)
+		if in.byte() < 80 {
+			h.user(c)
+		}
 	case 19:
-		d := time.Duration(in.byte()) * 24 * time.Hour
-		h.sleep(d / 8)
+		// Minutes, seldom weeks.
+		d := time.Duration(in.byte()) * time.Second
+		if in.byte() < 10 {
+			d *= 24 * 60 * 60 / 8
+		}
+		h.sleep(d)
 	}
 }
 

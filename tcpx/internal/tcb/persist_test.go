@@ -93,6 +93,11 @@ func TestProbeIsNotSentText(t *testing.T) {
 	r.in(s, "")
 	r.closeWindow()
 	r.write("more")
+	r.expect(r.sleep(r.currentRTO()), ". 6:7 ack 1")
+	s = r.ack(0)
+	s.Wnd = 4
+	r.expect(r.in(s, ""), "P. 6:10 ack 1")
+	r.expect(r.write("and more")) // beyond the window
 	una := r.sndUna
 	s = r.ack(0)
 	s.Ack++
@@ -236,7 +241,7 @@ func TestSenderSWS(t *testing.T) {
 			t.Errorf("window %d: sent %d, want %d", tt.wnd, sent, tt.want)
 		}
 	}
-	// A peer whose largest window is below two segments gets what it offers.
+	// A peer whose largest window is below a segment gets half of it at least.
 	r := newRig(t)
 	s := r.syn()
 	s.Wnd = 800
@@ -247,6 +252,17 @@ func TestSenderSWS(t *testing.T) {
 	r.take()
 	if got := r.write(strings.Repeat("x", 5000)); len(got) != 1 || got[0].Len != 800 {
 		t.Errorf("sent %v into a window of 800", got)
+	}
+	for _, tt := range []struct{ wnd, want int }{{399, 0}, {400, 400}} {
+		a = r.ack(0)
+		a.Wnd = uint16(tt.wnd)
+		sent := 0
+		for _, o := range r.in(a, "") {
+			sent += o.Len
+		}
+		if sent != tt.want {
+			t.Errorf("sent %d into a window of %d, the largest was 800", sent, tt.wnd)
+		}
 	}
 }
 

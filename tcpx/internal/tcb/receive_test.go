@@ -330,6 +330,37 @@ func TestHostileSegmentsCostNoMemory(t *testing.T) {
 	}
 }
 
+// TestSegmentAcrossHoles: the many parts that one segment makes between others count, too.
+func TestSegmentAcrossHoles(t *testing.T) {
+	r := newRig(t, func(r *rig) { r.RcvBuf = 4096 }).to(StateEstablished)
+	for i := range 14 {
+		s := r.ack(0)
+		s.Seq = rigIRS.Add(10 + 2*i)
+		r.in(s, "x")
+	}
+	s := r.ack(0)
+	s.Seq = rigIRS.Add(9)
+	r.in(s, strings.Repeat("y", 40))
+	if n := r.reasm.cost(); n > 4096 || r.reasm.bytes != 40 {
+		t.Errorf("%d octets out of order cost %d for a buffer of 4096", r.reasm.bytes, n)
+	}
+}
+
+// TestSmallWritesCostNoMemory: a user who writes octet by octet, each sent at once, does not need a chunk for each.
+func TestSmallWritesCostNoMemory(t *testing.T) {
+	r := newRig(t, func(r *rig) { r.NoDelay = true }).to(StateEstablished)
+	for range 1000 {
+		r.write("x")
+	}
+	n := 0
+	for _, c := range r.sndBuf.chunks {
+		n += c.view.Capacity()
+	}
+	if n > 4*1000 {
+		t.Errorf("%d octets of memory for 1000", n)
+	}
+}
+
 // TestPressureEnds: a connection that was refused memory finds out when there is some again.
 func TestPressureEnds(t *testing.T) {
 	r := newRig(t).to(StateEstablished)

@@ -27,9 +27,13 @@ func wasteful(p *buffer.Buffer) bool {
 
 // compact copies the text of p into memory of its own if it holds too much.
 func compact(p *buffer.Buffer) {
-	if !wasteful(p) {
-		return
+	if wasteful(p) {
+		flatten(p)
 	}
+}
+
+// flatten copies the text of p into one view.
+func flatten(p *buffer.Buffer) {
 	v := buffer.NewView(int(p.Size()))
 	copyText(v, p)
 	*p = buffer.MakeWithView(v)
@@ -195,6 +199,17 @@ func cut(p *buffer.Buffer, n int) buffer.Buffer {
 	head.Truncate(int64(n))
 	p.TrimFront(int64(n))
 	return head
+}
+
+// squeeze copies together the pieces that cost more by their parts than by their text.
+func (r *reassembly) squeeze() {
+	for i := range r.pieces {
+		if x := &r.pieces[i]; x.parts > 1 && x.parts*partOverhead > x.hi.Sub(x.lo) {
+			flatten(&x.buf)
+			r.parts -= x.parts - 1
+			x.parts = 1
+		}
+	}
 }
 
 // next returns the piece that continues at s, ok if there is one. What lies before s is dropped.

@@ -139,6 +139,9 @@ func (t *TCB) outOfOrder(s *Segment) {
 	full := func() bool {
 		return t.reasm.cost()+s.Len+partOverhead > limit || len(t.reasm.pieces) >= maxPieces
 	}
+	if full() {
+		t.reasm.squeeze()
+	}
 	for full() && len(t.reasm.pieces) > 0 && s.Seq.Less(t.reasm.pieces[len(t.reasm.pieces)-1].lo) {
 		t.dropLast()
 	}
@@ -150,8 +153,11 @@ func (t *TCB) outOfOrder(s *Segment) {
 	if dup := t.reasm.insert(s.Seq, s.Seq.Add(s.Len), &s.Payload, s.Flags.Has(FIN)); dup.Left != dup.Right {
 		t.noteDSACK(dup.Left, dup.Right)
 	}
+	if t.reasm.cost() > limit {
+		t.reasm.squeeze() // a segment that lay across holes has become many parts
+	}
 	for t.reasm.cost() > limit {
-		t.dropLast() // a segment that lay across holes has become many parts
+		t.dropLast()
 	}
 }
 
