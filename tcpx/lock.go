@@ -150,11 +150,19 @@ func (e *Endpoint) leave() {
 // drain processes the backlog. The caller holds e.mu.
 func (e *Endpoint) drain() {
 	for !e.backlog.empty() && !e.proto.pause.on.Load() {
+		series := false
 		for s := e.backlog.takeAll(); s != nil; {
 			next := s.next
 			s.next = nil
+			// One ACK answers the whole series (RFC 9293 MUST-58, MUST-59).
+			s.seg.More = next != nil
+			series = series || s.seg.More
 			e.process(s)
 			s = next
+		}
+		if series {
+			e.tcb.Flush(e.proto.now()) // the last may not have reached the core
+			e.collect()
 		}
 	}
 }

@@ -103,6 +103,27 @@ func TestBacklogWhileLocked(t *testing.T) {
 	c.Close()
 }
 
+// What waited in the backlog is answered by one ACK (RFC 9293 MUST-58, MUST-59).
+func TestBacklogIsAnsweredOnce(t *testing.T) {
+	w := newWorld(t)
+	c, s := w.connect()
+	c.ops.SetDelayOption(false)
+	acks := func() int {
+		return w.b.wire.count(func(p *packet) bool { return p.flags() == tcb.ACK && p.payload == 0 })
+	}
+	s.lock()
+	for range 5 {
+		c.write("hello")
+	}
+	before := acks()
+	s.leave()
+	w.run(time.Second) // for a delayed ACK
+	if got := acks() - before; got != 1 {
+		t.Errorf("%d ACKs for five queued segments", got)
+	}
+	s.wantRead("hellohellohellohellohello")
+}
+
 // Two endpoints of one stack that send to each other from many goroutines: no deadlock, nothing lost. It is the race detector that makes this test.
 func TestConcurrentLoopback(t *testing.T) {
 	w := newWorld(t)

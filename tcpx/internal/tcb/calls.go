@@ -271,8 +271,10 @@ func (t *TCB) SettingsChanged(now Time) {
 	if t.sender != nil {
 		t.pacer.SetMaxRate(t.MaxPacingRate)
 	}
-	if t.QuickAck == 1 && t.has(flagAckDelayed) || t.windowUpdateDue() {
-		t.set(flagAckNow) // also if a larger buffer opens the window
+	// A larger buffer may open a window that has closed; one that is open is announced with the next segment anyway.
+	reopened := t.rcvWnd() < 2*int(t.rcvMSS) && t.windowUpdateDue()
+	if reopened || t.QuickAck == 1 && t.has(flagAckDelayed) {
+		t.set(flagAckNow)
 	}
 	t.drop(flagMore)
 	t.output(now)
