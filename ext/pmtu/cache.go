@@ -262,7 +262,7 @@ func (c *Cache) put(e Entry, expire time.Duration) Entry {
 // TooBig takes an ICMP error about a packet on path p, over a link with the given MTU. The error is believed if Options.Validate says that the packet is in
 // flight, and if it makes sense: it never raises the MTU (RFC 1191 §3, RFC 8201 §4), cannot concern a packet that would have fit, cannot take
 // IPv6 below 1280 (RFC 8201 §4), nor IPv4 below the floor. An error without an MTU, or with one that no IPv4 link may have, makes the next plateau
-// below the quoted packet's size (RFC 1191 §5).
+// below the quoted packet's size (RFC 1191 §5), unless that is more than what is in use: then the packet is older than the last error.
 func (c *Cache) TooBig(p Path, link uint32, r Report) Verdict {
 	v, e := c.tooBig(p, link, r)
 	if v == Lowered && c.opts.OnChange != nil {
@@ -283,30 +283,41 @@ func (c *Cache) tooBig(p Path, link uint32, r Report) (v Verdict, changed Entry)
 	if e := c.lookup(p, link); e != nil {
 		current = min(current, e.MTU)
 	}
-	e := Entry{Path: p, MTU: r.MTU}
-	floor := c.floor(p)
+	e := Entry{Path: p}
+	if e, v = c.judge(e, current, r); v != Lowered {
+		return v, Entry{}
+	}
+	return Lowered, c.put(e, c.opts.Expire)
+}
+
+// judge fills in what an error makes of an entry, current being the MTU in use.
+func (c *Cache) judge(e Entry, current uint32, r Report) (Entry, Verdict) {
+	floor, v6 := c.floor(e.Path), e.Path.v6()
+	e.MTU = r.MTU
 	switch {
-	case r.MTU < header.IPv4MinimumMTU && !p.v6():
+	case v6 && r.MTU < floor:
+		return e, RefusedAbsurd
+	case r.MTU >= header.IPv4MinimumMTU && r.Size != 0 && r.MTU >= r.Size:
+		return e, RefusedAbsurd
+	case r.MTU < header.IPv4MinimumMTU && r.Size > current:
+		// Sent before the MTU was lowered, in one burst with what another error was about, or a probe: it does not tell that current is too large.
+		return e, RefusedRaise
+	case r.MTU < header.IPv4MinimumMTU:
 		bound := current
 		if r.Size != 0 {
-			bound = min(bound, r.Size)
+			bound = r.Size
 		}
-		e.MTU, e.Origin = c.below(bound), FromPlateau
-		if e.MTU == 0 {
-			return RefusedMissing, Entry{}
+		if e.MTU, e.Origin = c.below(bound), FromPlateau; e.MTU == 0 {
+			return e, RefusedMissing
 		}
-	case r.MTU < floor && p.v6():
-		return RefusedAbsurd, Entry{}
-	case r.Size != 0 && r.MTU >= r.Size:
-		return RefusedAbsurd, Entry{}
 	}
 	if e.MTU < floor {
 		e.MTU, e.Fragment = floor, true
 	}
 	if e.MTU >= current {
-		return RefusedRaise, Entry{}
+		return e, RefusedRaise
 	}
-	return Lowered, c.put(e, c.opts.Expire)
+	return e, Lowered
 }
 
 // Found stores what probing found: the MTU may go up or down. With an MTU of the link's or more the entry is removed.

@@ -34,6 +34,7 @@ func TestTooBig(t *testing.T) {
 		{"the packet would have fit", dest4, 1500, Options{}, []report{{1400, 1400, RefusedAbsurd, 1500}, {1400, 60, RefusedAbsurd, 1500}}},
 		{"no MTU: plateaus by the packet's size", dest4, 1500, Options{}, []report{{0, 1500, Lowered, 1492}, {0, 1492, Lowered, 1280}, {0, 1280, Lowered, 1006}, {0, 900, Lowered, 576}, {0, 576, Lowered, 552}, {0, 552, RefusedRaise, 552}}},
 		{"no MTU, no size: plateaus by what is in use", dest4, 1500, Options{}, []report{{0, 0, Lowered, 1492}, {0, 0, Lowered, 1280}}},
+		{"no MTU: one burst is one error", dest4, 1500, Options{}, []report{{0, 1500, Lowered, 1492}, {0, 1500, RefusedRaise, 1492}, {0, 1500, RefusedRaise, 1492}, {0, 1492, Lowered, 1280}, {0, 1492, RefusedRaise, 1280}}},
 		{"MTU 1", dest4, 1500, Options{}, []report{{1, 1500, Lowered, 1492}}},
 		{"MTU 68 stops at the floor", dest4, 1500, Options{}, []report{{68, 1500, Lowered, 552}, {68, 552, RefusedRaise, 552}}},
 		{"a floor of one's own", dest4, 1500, Options{FloorIPv4: 576}, []report{{68, 1500, Lowered, 576}}},
@@ -201,6 +202,96 @@ func TestFlowFallsIntoABlackHoleAndClimbsOut(t *testing.T) {
 	}
 	if mtu, _ := f.MTU(); mtu > 1400 || mtu <= 1400-16 {
 		t.Errorf("MTU %d, want 1400 less at most a step", mtu)
+	}
+}
+
+// TestFlowHeedsTheCache: a search starts within what routers said, and below Base if they said so.
+func TestFlowHeedsTheCache(t *testing.T) {
+	for _, tt := range []struct {
+		mode       Mode
+		icmp, want uint32
+		state      State
+	}{
+		{Always, 1000, 1000, Error}, {Always, 1300, 1300, Complete}, {Always, 1200, 1200, Complete},
+		{OnBlackHole, 1000, 1000, Disabled}, {Off, 1000, 1000, Disabled}, {Off, 300, 552, Disabled},
+	} {
+		c := New(vclock.New(), Options{})
+		c.TooBig(dest4, 1500, Report{MTU: tt.icmp, Size: 1500})
+		f := c.Flow(dest4, 1500, Config{Mode: tt.mode})
+		if mtu := f.Current(); mtu > tt.want {
+			t.Errorf("%+v: MTU %d before anything was sent", tt, mtu)
+		}
+		f.Start()
+		probe(f, 1500)
+		if mtu, _ := f.MTU(); mtu != tt.want || f.State() != tt.state || f.Fragment() != (tt.icmp < 552) {
+			t.Errorf("%+v: MTU %d, state %v, fragment %v", tt, mtu, f.State(), f.Fragment())
+		}
+	}
+}
+
+// probe lets a flow probe a path that carries mtu, and loses what is larger.
+func probe(f *Flow, mtu uint32) {
+	for size, ok := f.Probe(); ok; size, ok = f.Probe() {
+		f.ProbeSent()
+		if size <= mtu {
+			f.Acked(size)
+		} else {
+			f.ProbeLost()
+		}
+	}
+}
+
+// TestLimitIsNotThePath: a peer that takes small packets only says nothing of the path, and nobody else hears of it.
+func TestLimitIsNotThePath(t *testing.T) {
+	c := New(vclock.New(), Options{})
+	f := c.Flow(dest4, 1500, Config{Mode: Always})
+	f.Limit(1340)
+	f.Start()
+	probe(f, 1500)
+	if mtu, _ := f.MTU(); mtu != 1340 || f.State() != Complete || c.Len() != 0 {
+		t.Errorf("MTU %d, state %v, %d entries", mtu, f.State(), c.Len())
+	}
+	f.Limit(0)
+	probe(f, 1500)
+	if mtu, _ := f.MTU(); mtu != 1500 {
+		t.Errorf("MTU %d without limit", mtu)
+	}
+	f.Limit(400)
+	if mtu, _ := f.MTU(); mtu != 400 {
+		t.Errorf("MTU %d with a limit below the floor", mtu)
+	}
+	c.TooBig(dest4, 1500, Report{MTU: 900})
+	g := c.Flow(dest4, 1500, Config{})
+	g.Limit(800)
+	if mtu, _ := g.MTU(); mtu != 800 {
+		t.Errorf("MTU %d, limit 800", mtu)
+	}
+	g.Limit(0)
+	if mtu, _ := g.MTU(); mtu != 900 {
+		t.Errorf("MTU %d, 900 in the cache", mtu)
+	}
+}
+
+// TestErrorsAboutProbes: one that names an MTU says what to try next, one that names none goes by the plateaus; what is in use stays.
+func TestErrorsAboutProbes(t *testing.T) {
+	for _, tt := range []struct {
+		mtu, size, next uint32
+	}{
+		{1400, 1500, 1400}, {1300, 1500, 0}, {0, 1500, 1492}, {9000, 1500, 1500}, {1500, 1500, 1500},
+	} {
+		clock := vclock.New()
+		c := New(clock, Options{})
+		c.Found(dest4, 1500, 1300)
+		f := c.Flow(dest4, 1500, Config{Mode: Always})
+		f.Start()
+		for clock.Step(10 * time.Minute) {
+		}
+		f.MTU() // begins a new search
+		f.ProbeSent()
+		f.TooBig(Report{MTU: tt.mtu, Size: tt.size})
+		if mtu, _ := f.MTU(); f.m.probe != tt.next || mtu != 1300 {
+			t.Errorf("%+v: probe of %d next, MTU %d", tt, f.m.probe, mtu)
+		}
 	}
 }
 

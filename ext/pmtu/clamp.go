@@ -8,14 +8,19 @@ import (
 )
 
 // ClampMSS lowers the MSS option of a TCP segment with SYN in an IPv4 or IPv6 packet to what fits an MTU, adjusts the checksum, and reports whether it changed
-// anything: what a router does for hosts whose path MTU discovery is broken. A SYN without the option is left alone, as are fragments and extension headers.
+// anything: what a router does for hosts whose path MTU discovery is broken. mtu is at least 68 for IPv4 and 1280 for IPv6, less changes nothing. A SYN without the
+// option is left alone (it means an MSS of 536 or 1220), as are fragments and packets with extension headers. Everything in packet is checked; it may be truncated.
 func ClampMSS(packet []byte, mtu uint32) bool {
 	ipHeader, tcp := tcpOf(packet)
-	if len(tcp) < header.TCPMinimumSize || tcp[13]&byte(header.TCPFlagSyn) == 0 || mtu < ipHeader+header.TCPMinimumSize+1 {
+	if len(tcp) < header.TCPMinimumSize || tcp[header.TCPFlagsOffset]&byte(header.TCPFlagSyn) == 0 {
+		return false
+	}
+	if mtu < header.IPv4MinimumMTU || ipHeader == header.IPv6MinimumSize && mtu < header.IPv6MinimumMTU {
 		return false
 	}
 	limit := uint16(min(mtu-ipHeader-header.TCPMinimumSize, 65535))
-	end := min(int(tcp[12]>>4)*4, len(tcp))
+	end := min(int(tcp[header.TCPDataOffset]>>4)*4, len(tcp))
+	changed := false
 	for i := header.TCPMinimumSize; i < end; {
 		kind := tcp[i]
 		if kind == header.TCPOptionEOL {
@@ -30,11 +35,11 @@ func ClampMSS(packet []byte, mtu uint32) bool {
 		}
 		size := int(tcp[i+1])
 		if kind == header.TCPOptionMSS && size == header.TCPOptionMSSLength {
-			return replace16(tcp, i+2, limit)
+			changed = replace16(tcp, i+2, limit) || changed // a second one would count with some receivers
 		}
 		i += size
 	}
-	return false
+	return changed
 }
 
 // tcpOf returns the size of the IP header that an MSS is computed with, and the TCP segment; nil if there is none.
@@ -63,8 +68,8 @@ func replace16(tcp []byte, i int, limit uint16) bool {
 	before := checksum.Checksum(tcp[from:to], 0)
 	binary.BigEndian.PutUint16(tcp[i:], limit)
 	after := checksum.Checksum(tcp[from:to], 0)
-	sum := ^binary.BigEndian.Uint16(tcp[16:])
+	sum := ^binary.BigEndian.Uint16(tcp[header.TCPChecksumOffset:])
 	sum = checksum.Combine(checksum.Combine(sum, ^before), after)
-	binary.BigEndian.PutUint16(tcp[16:], ^sum)
+	binary.BigEndian.PutUint16(tcp[header.TCPChecksumOffset:], ^sum)
 	return true
 }

@@ -17,11 +17,15 @@ type Flow struct {
 	c    *Cache
 	path Path
 	link uint32
-	m    *Machine
+	m    Machine
+	// limit is the largest packet that the peer takes or the user wants, 0 for no limit but the link's.
+	limit uint32
 	// mtu is what MTU returned last. version and until say how long it is good for as far as the cache goes.
 	mtu     uint32
 	version uint64
 	until   tcpip.MonotonicTime
+	// fragment is Entry.Fragment.
+	fragment bool
 	// published is the last result that the cache was told.
 	published uint32
 }
@@ -37,17 +41,24 @@ func (c *Cache) Flow(p Path, link uint32, cfg Config) *Flow {
 		cfg.Min = max(cfg.Min, header.IPv6MinimumMTU)
 		cfg.Base = max(cfg.Base, header.IPv6MinimumMTU)
 	} else if cfg.Min == 0 {
-		cfg.Min = min(c.opts.FloorIPv4, link)
+		cfg.Min = c.opts.FloorIPv4
 	}
-	f := &Flow{c: c, path: p, link: link, m: NewMachine(cfg)}
+	f := &Flow{c: c, path: p, link: link}
+	f.m.init(cfg)
 	f.sync(c.clock.NowMonotonic())
 	f.mtu = f.m.mtu
 	return f
 }
 
 // MTU returns the size of packet to use, and whether it is another one than at the last call. It is cheap: call it for each burst.
-func (f *Flow) MTU() (mtu uint32, changed bool) {
-	now := f.c.clock.NowMonotonic()
+func (f *Flow) MTU() (mtu uint32, changed bool) { return f.MTUAt(f.c.clock.NowMonotonic()) }
+
+// MTUAt is MTU for a caller that knows the time. It begins a new search if one is due, so that a transport that calls it whenever it sends needs no timer for that.
+func (f *Flow) MTUAt(now tcpip.MonotonicTime) (mtu uint32, changed bool) {
+	if f.m.probe == 0 && f.m.state != Disabled && !now.Before(f.m.raise) {
+		f.m.Tick(now)
+		f.publish()
+	}
 	if f.c.version.Load() != f.version || !now.Before(f.until) {
 		f.sync(now)
 	}
@@ -59,33 +70,37 @@ func (f *Flow) MTU() (mtu uint32, changed bool) {
 // Current returns what MTU returned last.
 func (f *Flow) Current() uint32 { return f.mtu }
 
+// Fragment reports that the path carries less than MTU: IPv4 packets other than probes should go without DF, so that a router may fragment them.
+func (f *Flow) Fragment() bool { return f.fragment }
+
 // sync takes over what the cache knows.
 func (f *Flow) sync(now tcpip.MonotonicTime) {
 	f.version = f.c.version.Load()
 	e, ok := f.c.Lookup(f.path, f.link)
-	f.until = never
+	f.until, f.fragment = never, false
 	mtu := f.link
 	if ok {
-		f.until, mtu = e.Expires, min(e.MTU, f.link)
+		f.until, mtu, f.fragment = e.Expires, min(e.MTU, f.link), e.Fragment
 	}
-	switch {
-	case f.m.state != Disabled:
-		if mtu < f.m.mtu {
+	if f.m.state != Disabled || f.m.cfg.Mode == Always {
+		if ok {
 			f.m.TooBig(now, mtu)
 		}
-	case f.m.cfg.Mode != Always:
-		f.m.mtu = mtu // there is no other knowledge
+		return
 	}
+	f.m.mtu = min(mtu, f.m.cfg.Max) // there is no other knowledge
 }
 
 // Start says that the path carries packets, as when the handshake is complete or the first answer came.
 func (f *Flow) Start() {
+	now := f.c.clock.NowMonotonic()
 	known := uint32(0)
 	e, ok := f.c.Lookup(f.path, f.link)
 	if ok && (e.Origin == FromProbe || f.m.cfg.Mode == OnBlackHole) {
 		known = e.MTU
 	}
-	f.m.Start(f.c.clock.NowMonotonic(), known)
+	f.m.Start(now, known)
+	f.sync(now)
 }
 
 // TooBig takes an ICMP error that concerns the flow. Options.Validate decides whether it is believed; a transport that checked the quoted packet itself leaves that nil.
@@ -95,12 +110,24 @@ func (f *Flow) TooBig(r Report) Verdict {
 	switch v {
 	case Lowered:
 		// The cache has the MTU, corrected by floor and plateaus.
-		f.m.TooBig(now, f.c.MTU(f.path, f.link))
 		f.sync(now)
 	case RefusedRaise:
-		f.m.TooBig(now, r.MTU) // a probe may have been too big
+		// A probe may have been too big, or another flow told the cache already.
+		mtu := r.MTU
+		switch {
+		case mtu >= header.IPv4MinimumMTU:
+			mtu = max(mtu, f.c.floor(f.path))
+		case r.Size != 0 && r.Size != f.m.probe:
+			return v // not about the probe
+		default:
+			mtu = 0
+		}
+		f.sync(now)
+		f.m.TooBig(now, mtu)
+		f.publish()
 	case RefusedMissing:
 		f.m.TooBig(now, 0)
+		f.publish()
 	}
 	return v
 }
@@ -114,7 +141,7 @@ func (f *Flow) ProbeSent() { f.m.Sent(f.c.clock.NowMonotonic()) }
 // ProbeLost says that it is lost.
 func (f *Flow) ProbeLost() { f.m.ProbeLost(f.c.clock.NowMonotonic()); f.publish() }
 
-// ProbeUnsent says that it was never sent, as when the link refused it.
+// ProbeUnsent says that it was never sent, as when the link refused it, or that its fate cannot be told.
 func (f *Flow) ProbeUnsent() { f.m.ProbeUnsent() }
 
 // Acked says that a packet of that size arrived, probe or not.
@@ -124,8 +151,12 @@ func (f *Flow) Acked(size uint32) { f.m.Acked(f.c.clock.NowMonotonic(), size); f
 // should be cut anew.
 func (f *Flow) Lost(size uint32) bool { return f.m.Lost(f.c.clock.NowMonotonic(), size) }
 
-// TimedOut says that the retransmission timer went off for a packet of that size. It reports the same as Lost.
+// TimedOut says that the retransmission timer went off for a packet of that size. It reports the same as Lost. What is sent again now should have the size
+// of Fallback.
 func (f *Flow) TimedOut(size uint32) bool { return f.m.TimedOut(f.c.clock.NowMonotonic(), size) }
+
+// Fallback is the size in which to send again what timed out: smaller than MTU until something arrives.
+func (f *Flow) Fallback() uint32 { return f.m.Fallback() }
 
 // Deadline returns in how long Tick is due, and false if never.
 func (f *Flow) Deadline() (time.Duration, bool) {
@@ -145,18 +176,33 @@ func (f *Flow) State() State { return f.m.state }
 // SetLink changes the MTU of the link.
 func (f *Flow) SetLink(mtu uint32) {
 	f.link = mtu
+	f.bound()
+}
+
+// Limit bounds the packets of this flow, not of the path: the peer takes no larger ones, or the user wants none. 0 takes the limit away.
+func (f *Flow) Limit(mtu uint32) {
+	f.limit = mtu
+	f.bound()
+}
+
+func (f *Flow) bound() {
 	now := f.c.clock.NowMonotonic()
-	f.m.SetMax(now, mtu)
+	most := f.link
+	if f.limit != 0 {
+		most = min(most, f.limit)
+	}
+	f.m.SetMax(now, most)
 	f.sync(now)
 }
 
-// publish tells the cache what a search found. What is found on the way is not told: it would disturb flows that know better.
+// publish tells the cache what a search found. What is found on the way is not told: it would disturb flows that know better. Nor is a search that came to the
+// flow's own limit: the path may carry more.
 func (f *Flow) publish() {
 	done := f.m.state == Complete || f.m.state == Error && f.m.probe == 0
 	switch {
 	case !done:
 		f.published = 0
-	case f.published != f.m.mtu:
+	case f.published != f.m.mtu && (f.m.mtu < f.m.cfg.Max || f.m.cfg.Max >= f.link):
 		f.published = f.m.mtu
 		f.c.Found(f.path, f.link, f.m.mtu)
 	}

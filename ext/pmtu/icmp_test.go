@@ -152,7 +152,9 @@ func TestClampMSS(t *testing.T) {
 		{"behind the end", header.TCPFlagSyn, append([]byte{0, 0, 0, 0}, mss(1460)...), 1400, 0},
 		{"a broken option", header.TCPFlagSyn, append([]byte{9, 0, 1, 1}, mss(1460)...), 1400, 0},
 		{"an option that is too long", header.TCPFlagSyn, []byte{2, 40, 5, 180}, 1400, 0},
+		{"twice", header.TCPFlagSyn, append(mss(1460), mss(1450)...), 1400, 1360},
 		{"an absurd MTU", header.TCPFlagSyn, mss(1460), 40, 0},
+		{"an MTU that no link has", header.TCPFlagSyn, mss(1460), 67, 0},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -161,7 +163,9 @@ func TestClampMSS(t *testing.T) {
 				build, want, mtu := packet4, tt.want, tt.mtu
 				if v6 {
 					src, dst, size, build = local6, dest6.Remote, header.IPv6MinimumSize, packet6
-					mtu += 20
+					if mtu += 20; mtu < 100 {
+						mtu = 1279
+					}
 				}
 				b := build(src, dst, header.TCPProtocolNumber, 0, withSum(segment(tt.flags, tt.options...), src, dst))
 				before := string(b)
@@ -175,7 +179,7 @@ func TestClampMSS(t *testing.T) {
 					continue
 				}
 				seg := header.TCP(b[size:])
-				opts := header.ParseSynOptions(seg.Options(), false)
+				opts := header.ParseSynOptions(seg.Options(), false) // takes the last of several
 				sum := header.PseudoHeaderChecksum(header.TCPProtocolNumber, src, dst, uint16(len(seg)))
 				if opts.MSS != want || checksum.Checksum(seg, sum) != 0xffff {
 					t.Errorf("MSS %d, want %d; checksum %#x", opts.MSS, want, checksum.Checksum(seg, sum))

@@ -58,8 +58,8 @@ type Config struct {
 	ProbeTimeout time.Duration
 	// RaiseInterval is the time until a search begins anew, since the path may have grown (PMTU_RAISE_TIMER), 10 minutes by default.
 	RaiseInterval time.Duration
-	// Losses is how many times in a row full-size packets are lost while small ones pass until that is a black hole, 3 by default. Timeouts is how many retransmission
-	// timeouts in a row suffice though nothing passes, 2 by default.
+	// Losses is how many times in a row large packets are lost while smaller ones pass until that is a black hole, 3 by default. Timeouts is how many
+	// retransmission timeouts suffice, without a packet of that size arriving in between, 2 by default.
 	Losses, Timeouts int
 }
 
@@ -70,12 +70,9 @@ func (c Config) withDefaults() Config {
 		}
 	}
 	or(&c.Max, 1500)
-	or(&c.Min, min(552, c.Max))
-	or(&c.Base, min(1200, c.Max))
+	or(&c.Min, 552)
+	or(&c.Base, 1200)
 	or(&c.Step, 16)
-	c.Max = min(max(c.Max, 68), 65575)
-	c.Min = min(max(c.Min, 68), c.Max)
-	c.Base = min(max(c.Base, c.Min), c.Max)
 	orInt := func(v *int, d int) {
 		if *v <= 0 {
 			*v = d
@@ -94,18 +91,33 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
+// The bounds of an MTU: RFC 791's least, and the longest IPv6 packet that is no jumbogram.
+const (
+	leastMTU   = 68
+	largestMTU = 65535 + 40
+)
+
+// within returns c for a link with the given MTU.
+func (c Config) within(link uint32) Config {
+	c.Max = min(max(link, leastMTU), largestMTU)
+	c.Min = min(max(c.Min, leastMTU), c.Max)
+	c.Base = min(max(c.Base, c.Min), c.Max)
+	return c
+}
+
 // Machine finds the path MTU by probing (RFC 8899), for one path. It is a value of a state machine: it sends nothing and reads no clock. The transport
 //
 //   - asks Probe whenever it could send, and if there is one sends a packet of that size that may not be fragmented, and says Sent;
 //   - says what became of packets, probes or not: Acked, ProbeLost, Lost, TimedOut;
 //   - passes on ICMP errors that it checked, with TooBig;
-//   - calls Tick at Deadline;
+//   - calls Tick at Deadline, or when it sends after that;
 //   - uses MTU for what it sends.
 //
 // The loss of a probe is no sign of congestion (RFC 8899 §3, requirement 7). A Machine is not safe for concurrent use.
 type Machine struct {
-	cfg   Config
-	state State
+	// cfg is what was asked for within the bounds of the link.
+	cfg, asked Config
+	state      State
 	// mtu is the size in use (PLPMTU).
 	mtu uint32
 	// low works; high is not known to fail. While bold, high itself is tried next.
@@ -119,19 +131,27 @@ type Machine struct {
 	failed int
 	// raise is when to search again.
 	raise tcpip.MonotonicTime
-	// lost and timeouts count losses of large packets in a row; small says that a small packet passed meanwhile.
+	// victim is the size of the smallest large packet lost or timed out since one of that size last arrived, 0 for none; lost and timeouts count how often. small says
+	// that a smaller packet arrived meanwhile, silent that nothing has since a timeout.
+	victim         uint32
 	lost, timeouts int
-	small          bool
+	small, silent  bool
 }
 
 // NewMachine returns a Machine in state Disabled.
 func NewMachine(cfg Config) *Machine {
-	cfg = cfg.withDefaults()
-	m := &Machine{cfg: cfg, mtu: cfg.Max, low: cfg.Min, high: cfg.Max}
+	m := new(Machine)
+	m.init(cfg)
+	return m
+}
+
+func (m *Machine) init(cfg Config) {
+	asked := cfg.withDefaults()
+	cfg = asked.within(asked.Max)
+	*m = Machine{cfg: cfg, asked: asked, mtu: cfg.Max, low: cfg.Min, high: cfg.Max}
 	if cfg.Mode == Always {
 		m.mtu = cfg.Base
 	}
-	return m
 }
 
 // State returns the state.
@@ -190,10 +210,10 @@ func (m *Machine) complete(now tcpip.MonotonicTime) {
 	m.raise = now.Add(m.cfg.RaiseInterval)
 }
 
-// fail enters the Error state: Base does not work. The search goes on below it.
-func (m *Machine) fail(now tcpip.MonotonicTime, high uint32) {
-	m.state, m.mtu = Error, m.cfg.Min
-	m.low, m.high = m.cfg.Min, max(min(high, m.cfg.Base), m.cfg.Min)
+// fail enters the Error state: Base does not work. mtu is used while the search goes on below high, or at it if bold.
+func (m *Machine) fail(now tcpip.MonotonicTime, mtu, high uint32, bold bool) {
+	m.state, m.mtu = Error, max(mtu, m.cfg.Min)
+	m.low, m.high, m.bold = m.cfg.Min, max(min(high, m.cfg.Base), m.cfg.Min), bold
 	m.clearLosses()
 	m.next(now)
 }
@@ -242,10 +262,13 @@ func (m *Machine) Sent(now tcpip.MonotonicTime) {
 
 // Acked says that a packet of that size has arrived. size is the whole IP packet's, as it was sent: of one segment of a GSO packet.
 func (m *Machine) Acked(now tcpip.MonotonicTime, size uint32) {
-	if size > m.cfg.Base || size >= m.mtu {
-		m.clearLosses()
-	} else {
-		m.small, m.timeouts = true, 0
+	m.silent = false
+	if m.victim != 0 {
+		if size >= m.victim {
+			m.clearLosses()
+		} else {
+			m.small = true
+		}
 	}
 	if m.probe == 0 || size < m.probe {
 		return
@@ -275,11 +298,13 @@ func (m *Machine) ProbeLost(now tcpip.MonotonicTime) {
 		return
 	}
 	if m.state == Base {
-		m.bold = false
-		m.fail(now, m.cfg.Base-1)
+		m.fail(now, m.cfg.Min, m.cfg.Base-1, false)
 		return
 	}
 	m.high, m.bold = max(m.probe-1, m.low), false
+	if m.mtu > m.high {
+		m.mtu = m.low // a router's word, which proved wrong
+	}
 	m.next(now)
 }
 
@@ -289,37 +314,65 @@ func (m *Machine) ProbeUnsent() { m.outstanding = false }
 // Lost says that a packet of that size, not a probe, is lost, while later ones arrived. It reports whether that makes a black hole: MTU is smaller now,
 // and what is outstanding should be sent again in packets of that size.
 func (m *Machine) Lost(now tcpip.MonotonicTime, size uint32) bool {
-	if !m.large(size) {
-		return false
+	if m.cfg.Mode == Off || size <= m.cfg.Base || m.mtu <= m.cfg.Base {
+		return false // what fits Base is no victim: it is congestion that loses it
 	}
-	m.lost++
-	return m.blackHole(now)
+	m.missed(size)
+	return m.blackHole(now, size)
 }
 
-// TimedOut says that a packet of that size was not acknowledged before the retransmission timer went off. It reports the same as Lost.
+// TimedOut says that the retransmission timer went off for a packet of that size. It reports the same as Lost. In the next transmission the packet should have
+// the size of Fallback.
 func (m *Machine) TimedOut(now tcpip.MonotonicTime, size uint32) bool {
-	if !m.large(size) {
+	// A packet smaller than what is in use is no victim, unless it is a part of one.
+	if m.cfg.Mode == Off || size < m.mtu && size <= m.cfg.Base && !m.silent {
 		return false
 	}
-	m.lost++
+	m.missed(size)
 	m.timeouts++
-	return m.blackHole(now)
+	m.silent = true
+	return m.blackHole(now, size)
 }
 
-// large reports whether a packet of that size can be a black hole's victim: what fits Base cannot.
-func (m *Machine) large(size uint32) bool {
-	return m.cfg.Mode != Off && size > m.cfg.Base && m.mtu > m.cfg.Base
+// missed counts the loss of a packet that may have been too large.
+func (m *Machine) missed(size uint32) {
+	m.lost++
+	if m.victim == 0 || size < m.victim && !m.silent {
+		m.victim = size
+	}
 }
 
-func (m *Machine) clearLosses() { m.lost, m.timeouts, m.small = 0, 0, false }
+// Fallback is the size in which to send again what timed out: a step below what is in use until something arrives. Whether that arrives tells a black hole from
+// congestion or a path that is down.
+func (m *Machine) Fallback() uint32 {
+	switch {
+	case !m.silent:
+		return m.mtu
+	case m.mtu > m.cfg.Base:
+		return m.cfg.Base
+	}
+	return min(m.cfg.Min, m.mtu)
+}
 
-// blackHole looks at the losses of large packets (RFC 8899 §4.3, RFC 4821 §7.7).
-func (m *Machine) blackHole(now tcpip.MonotonicTime) bool {
+func (m *Machine) clearLosses() {
+	m.victim, m.lost, m.timeouts, m.small, m.silent = 0, 0, 0, false, false
+}
+
+// blackHole looks at the losses of large packets (RFC 8899 §4.3, RFC 4821 §7.7), of which the last was of that size.
+func (m *Machine) blackHole(now tcpip.MonotonicTime, size uint32) bool {
 	if m.timeouts < m.cfg.Timeouts && (m.lost < m.cfg.Losses || !m.small) {
 		return false
 	}
-	m.base(m.mtu)
-	m.raise = now.Add(m.cfg.RaiseInterval)
+	switch {
+	case size > m.cfg.Base && m.mtu > m.cfg.Base:
+		m.base(m.mtu)
+	case m.mtu > m.cfg.Min:
+		// Not even Base arrives. If that is since the path was down, Base is the first to be tried when it is up again.
+		m.fail(now, m.cfg.Min, m.cfg.Base, true)
+	default:
+		m.clearLosses()
+		return false
+	}
 	return true
 }
 
@@ -344,22 +397,22 @@ func (m *Machine) TooBig(now tcpip.MonotonicTime, mtu uint32) bool {
 	case mtu < m.mtu:
 		m.narrow(now, mtu)
 		return true
-	case m.probe != 0 && mtu < m.probe:
-		// A probe was too big: the router says what is not.
+	case mtu < m.high:
+		// The router says what is too much, and that may have been a probe: what it names is tried next.
 		m.high, m.bold = max(mtu, m.low), true
-		m.next(now)
+		if m.probe > m.high {
+			m.next(now)
+		}
 	}
 	return false
 }
 
-// narrow takes an MTU below the one in use.
+// narrow takes an MTU below the one in use. The RFC goes back to Base, or to Min. The router's word has been checked: what it says is used while it is probed for.
 func (m *Machine) narrow(now tcpip.MonotonicTime, mtu uint32) {
 	if mtu < m.cfg.Base {
-		m.bold = true
-		m.fail(now, mtu)
+		m.fail(now, mtu, mtu, true)
 		return
 	}
-	// The RFC goes back to Base. The router's word has been checked: its MTU is used while Base and then it are probed for.
 	m.base(mtu)
 	m.mtu = mtu
 }
@@ -367,15 +420,18 @@ func (m *Machine) narrow(now tcpip.MonotonicTime, mtu uint32) {
 // SetMax changes the MTU of the link (MAX_PLPMTU).
 func (m *Machine) SetMax(now tcpip.MonotonicTime, mtu uint32) {
 	old := m.cfg.Max
-	m.cfg.Max = min(max(mtu, m.cfg.Min), 65575)
-	m.cfg.Base = min(m.cfg.Base, m.cfg.Max)
+	m.cfg = m.asked.within(mtu)
 	switch {
 	case m.state == Disabled:
-		if m.mtu == old && m.cfg.Mode != Always {
+		switch {
+		case m.cfg.Mode == Always:
+			m.mtu = min(max(m.mtu, m.cfg.Base), m.cfg.Max)
+		case m.mtu == old:
 			m.mtu = m.cfg.Max
 		}
 		m.mtu = min(m.mtu, m.cfg.Max)
-		m.low, m.high = min(m.low, m.cfg.Max), m.cfg.Max
+		m.low, m.high = m.cfg.Min, m.cfg.Max
+	case m.cfg.Max == old:
 	case m.cfg.Max < old:
 		m.mtu, m.low, m.high = min(m.mtu, m.cfg.Max), min(m.low, m.cfg.Max), min(m.high, m.cfg.Max)
 		if m.probe > m.cfg.Max {

@@ -171,8 +171,8 @@ func TestTransitions(t *testing.T) {
 		}},
 		{"error is left when base works", always, []step{
 			{start, Base, 1200, 1200}, {sent, Base, 1200, 0},
-			{tooBig(700), Error, 552, 700},
-			{sent, Error, 552, 0},
+			{tooBig(700), Error, 700, 700}, // the router was believed by whoever checked the error
+			{sent, Error, 700, 0},
 			{acked(700), Error, 700, 0},
 			{tick(10 * time.Minute), Error, 700, 1200},
 			{sent, Error, 700, 0},
@@ -192,6 +192,36 @@ func TestTransitions(t *testing.T) {
 			{lost(2, 1500), Disabled, 1500, 0},
 			{acked(100), Disabled, 1500, 0},
 			{lost(1, 1500), Base, 1200, 1200}, // the third in a row, and small packets pass
+		}},
+		{"a time-out, then small packets pass, then another", Config{Mode: OnBlackHole}, []step{
+			{start, Disabled, 1500, 0}, {timedOut(1500), Disabled, 1500, 0}, {acked(1200), Disabled, 1500, 0}, {timedOut(1500), Base, 1200, 1200},
+		}},
+		{"a packet of that size arrives between two time-outs", Config{Mode: OnBlackHole}, []step{
+			{start, Disabled, 1500, 0}, {timedOut(1500), Disabled, 1500, 0}, {acked(1500), Disabled, 1500, 0}, {timedOut(1500), Disabled, 1500, 0},
+		}},
+		{"what arrives is smaller than what is lost, though larger than Base", Config{Mode: OnBlackHole}, []step{
+			{start, Disabled, 1500, 0}, {lost(1, 1500), Disabled, 1500, 0}, {acked(1300), Disabled, 1500, 0}, {lost(1, 1500), Disabled, 1500, 0},
+			{acked(1300), Disabled, 1500, 0}, {lost(1, 1500), Base, 1200, 1200},
+		}},
+		{"nothing arrives, whatever its size; then the path is up again", Config{Mode: OnBlackHole}, []step{
+			{start, Disabled, 1500, 0},
+			{timedOut(1500), Disabled, 1500, 0},
+			{timedOut(1200), Error, 552, 1200}, // the same data, in the size of Fallback
+			{timedOut(552), Error, 552, 1200},
+			{acked(552), Error, 552, 1200},
+			{sent, Error, 552, 0}, {acked(1200), Searching, 1200, 1500},
+			{sent, Searching, 1200, 0}, {acked(1500), Complete, 1500, 0},
+		}},
+		{"base itself vanishes", always, []step{
+			{start, Base, 1200, 1200}, {timedOut(1200), Base, 1200, 1200}, {acked(552), Base, 1200, 1200}, {timedOut(1200), Error, 552, 1200},
+			{lose(2), Error, 552, 1200}, {lose(1), Error, 552, 876},
+		}},
+		{"what a router said proves wrong", always, []step{
+			{start, Base, 1200, 1200}, {tooBig(1000), Error, 1000, 1000},
+			{lose(3), Error, 552, 776},
+		}},
+		{"a router bounds the search", always, []step{
+			{start, Base, 1200, 1200}, {tooBig(1400), Base, 1200, 1200}, {acked(1200), Searching, 1200, 1400}, {sent, Searching, 1200, 0}, {acked(1400), Complete, 1400, 0},
 		}},
 		{"small packets are no victims", Config{Mode: OnBlackHole}, []step{
 			{start, Disabled, 1500, 0}, {acked(60), Disabled, 1500, 0}, {lost(9, 1100), Disabled, 1500, 0}, {timedOut(1200), Disabled, 1500, 0},
@@ -265,5 +295,49 @@ func TestLinkMTUChanges(t *testing.T) {
 	walk(m, &now, 2*time.Minute, 9000, false)
 	if m.MTU() != 9000 {
 		t.Errorf("MTU %d on a link of 9000", m.MTU())
+	}
+}
+
+func TestFallback(t *testing.T) {
+	type step struct {
+		timedOut, acked, want uint32
+	}
+	for _, tt := range []struct {
+		name  string
+		mode  Mode
+		steps []step
+	}{
+		{"a step down at each time-out", OnBlackHole, []step{{0, 0, 1500}, {1500, 0, 1200}, {1200, 0, 552}, {552, 0, 552}}},
+		{"back when something arrives", OnBlackHole, []step{{1500, 0, 1200}, {0, 1200, 1500}}},
+		{"from Base", Always, []step{{1200, 0, 552}, {0, 552, 1200}}},
+		{"off", Off, []step{{1500, 0, 1500}, {1500, 0, 1500}}},
+		{"small packets", OnBlackHole, []step{{600, 0, 1500}, {600, 0, 1500}}},
+	} {
+		m := NewMachine(Config{Mode: tt.mode})
+		m.Start(at(0), 0)
+		for i, s := range tt.steps {
+			if s.timedOut != 0 {
+				m.TimedOut(at(0), s.timedOut)
+			}
+			if s.acked != 0 {
+				m.Acked(at(0), s.acked)
+			}
+			if got := m.Fallback(); got != s.want {
+				t.Errorf("%s, step %d: %d, want %d", tt.name, i, got, s.want)
+			}
+		}
+	}
+}
+
+// TestLinkBelowTheLeast: the link's MTU counts more than Min, and Base comes back with the link.
+func TestLinkBelowTheLeast(t *testing.T) {
+	m := NewMachine(Config{Mode: Always, Max: 1500})
+	m.SetMax(at(0), 500)
+	if m.MTU() != 500 {
+		t.Errorf("MTU %d on a link of 500", m.MTU())
+	}
+	m.SetMax(at(0), 1500)
+	if m.MTU() != 1200 || m.Config().Min != 552 {
+		t.Errorf("MTU %d, Min %d on a link of 1500", m.MTU(), m.Config().Min)
 	}
 }
