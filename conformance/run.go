@@ -11,7 +11,7 @@ import (
 	"github.com/plumbline/plumbline/conformance/target"
 )
 
-// Run runs the suite on a kind of target, each script as a subtest for each
+// Run runs the suite on a kind of target, each script and each case in Go as a subtest for each
 // version of IP. What the target does not support is skipped, with the reason.
 // Subtests run in parallel unless the target lives in real time.
 func Run(t *testing.T, kind target.Kind) {
@@ -21,6 +21,13 @@ func Run(t *testing.T, kind target.Kind) {
 		t.Fatal(err)
 	}
 	RunScripts(t, kind, scripts, runner.Options{Seed: 1})
+	for _, c := range suite.Cases() {
+		for _, ip := range c.Versions() {
+			subtest(t, kind, fmt.Sprintf("%s/%v", c.Name, ip), func() *runner.Result {
+				return runner.RunCase(c, kind, ip, runner.Options{Seed: 1})
+			})
+		}
+	}
 }
 
 // RunScripts is Run with scripts and options of the caller's.
@@ -28,14 +35,21 @@ func RunScripts(t *testing.T, kind target.Kind, scripts []*script.Script, opt ru
 	t.Helper()
 	for _, s := range scripts {
 		for _, ip := range runner.Versions(s) {
-			t.Run(fmt.Sprintf("%s/%v", s.Name, ip), func(t *testing.T) {
-				if !kind.Capabilities.RealTime {
-					t.Parallel()
-				}
-				judge(t, runner.Run(s, kind, ip, opt))
+			subtest(t, kind, fmt.Sprintf("%s/%v", s.Name, ip), func() *runner.Result {
+				return runner.Run(s, kind, ip, opt)
 			})
 		}
 	}
+}
+
+// subtest makes a run a subtest.
+func subtest(t *testing.T, kind target.Kind, name string, run func() *runner.Result) {
+	t.Run(name, func(t *testing.T) {
+		if !kind.Capabilities.RealTime {
+			t.Parallel()
+		}
+		judge(t, run())
+	})
 }
 
 // judge makes the outcome of a run that of a test.

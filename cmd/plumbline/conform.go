@@ -152,6 +152,7 @@ func (f *conformFlags) suite(args []string) (*runner.Suite, error) {
 	if s.Scripts, err = suite.Load(); err != nil {
 		return nil, err
 	}
+	s.Cases = suite.Cases()
 	return s, nil
 }
 

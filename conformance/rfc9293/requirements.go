@@ -85,7 +85,9 @@ func Lookup(id string) []Requirement {
 }
 
 // notApplicable are the requirements that no script can prove, with the
-// reason.
+// reason. A MAY is here if the interface that scripts use, sockets, has no way
+// to ask for it; one that a TCP may do of its own accord has a script that
+// allows both.
 var notApplicable = map[string]string{
 	"SHLD-13": "binds applications: they should not use urgent data",
 	"SHLD-23": "binds applications: they should not change Diffserv during a connection",
@@ -96,6 +98,10 @@ var notApplicable = map[string]string{
 	"SHLD-24": "binds the interface to IP: source routes, which hosts reject today (RFC 7126)",
 	"MAY-10":  "binds the IP layer: the timestamp option of IPv4",
 	"MAY-11":  "binds the IP layer: the record route option of IPv4",
+	"MAY-4":   "a choice without consequence: the identification of a datagram that must not be fragmented has no meaning (RFC 6864)",
+	"MAY-9":   "an option that sockets have no place for: a stream is read without the headers that it came with",
+	"MAY-14":  "an option that sockets have no call for: nothing discards what was written",
+	"MAY-17":  "an option that sockets have no place for: read does not tell where PSH was",
 	"MUST-9":  "shows nowhere: the secret of the ISN generator is not computable from outside",
 }
 

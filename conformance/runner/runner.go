@@ -207,7 +207,7 @@ func (r *run) finish(err error) {
 		r.target.Close()
 		r.target = nil
 	}
-	expect, _ := r.script.Tags.Expectation(r.kind.Name)
+	expect, _ := r.result.Tags.Expectation(r.kind.Name)
 	unsupported := target.IsUnsupported(err)
 	if err == nil && r.unknown != "" {
 		unsupported = &target.UnsupportedError{What: r.unknown}

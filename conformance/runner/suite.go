@@ -15,6 +15,8 @@ import (
 // Suite is a set of scripts to run on a set of targets.
 type Suite struct {
 	Scripts []*script.Script
+	// Cases are tests in Go that run beside the scripts.
+	Cases []*Case
 	// Broken are files that were meant to be scripts and could not be
 	// parsed. Each counts as unsupported on every target.
 	Broken  []Broken
@@ -50,21 +52,54 @@ func (b Broken) results(targets []target.Kind) []*Result {
 	return out
 }
 
-// job is one run of a suite.
+// job is one run of a suite: of a script or of a case in Go.
 type job struct {
 	script *script.Script
+	code   *Case
 	kind   target.Kind
 	ip     IPVersion
 }
 
+// name is the name of what the job runs.
+func (j job) name() string {
+	if j.code != nil {
+		return j.code.Name
+	}
+	return j.script.Name
+}
+
+// requirements are those that the job may prove.
+func (j job) requirements() []string {
+	if j.code != nil {
+		return j.code.Tags.Requirements
+	}
+	return j.script.Tags.Requirements
+}
+
+// run does the job.
+func (j job) run(opt Options) *Result {
+	if j.code != nil {
+		return RunCase(j.code, j.kind, j.ip, opt)
+	}
+	return Run(j.script, j.kind, j.ip, opt)
+}
+
 // Versions returns the versions of IP that a script runs over.
 func Versions(s *script.Script) []IPVersion {
-	var out []IPVersion
 	only, _ := s.Option("ip_version")
-	if s.Tags.IP&script.IPv4 != 0 && only != "ipv6" {
+	return versions(s.Tags.IP, only)
+}
+
+// Versions returns the versions of IP that a case runs over.
+func (c *Case) Versions() []IPVersion { return versions(c.Tags.IP, "") }
+
+// versions lists the versions in a set, of which an option may select one.
+func versions(set script.IPVersions, only string) []IPVersion {
+	var out []IPVersion
+	if set&script.IPv4 != 0 && only != "ipv6" {
 		out = append(out, 4)
 	}
-	if s.Tags.IP&script.IPv6 != 0 && only != "ipv4" {
+	if set&script.IPv6 != 0 && only != "ipv4" {
 		out = append(out, 6)
 	}
 	return out
@@ -73,18 +108,23 @@ func Versions(s *script.Script) []IPVersion {
 // jobs lists the runs of the suite, by script, then by version of IP, then by
 // target.
 func (s *Suite) jobs() []job {
-	scripts := slices.Clone(s.Scripts)
-	slices.SortStableFunc(scripts, func(a, b *script.Script) int { return cmp.Compare(a.Name, b.Name) })
 	var jobs []job
-	for _, sc := range scripts {
-		for _, ip := range Versions(sc) {
-			for _, k := range s.Targets {
-				if j := (job{sc, k, ip}); s.selects(j) {
+	add := func(j job, versions []IPVersion) {
+		for _, j.ip = range versions {
+			for _, j.kind = range s.Targets {
+				if s.selects(j) {
 					jobs = append(jobs, j)
 				}
 			}
 		}
 	}
+	for _, sc := range s.Scripts {
+		add(job{script: sc}, Versions(sc))
+	}
+	for _, c := range s.Cases {
+		add(job{code: c}, c.Versions())
+	}
+	slices.SortStableFunc(jobs, func(a, b job) int { return cmp.Compare(a.name(), b.name()) })
 	return jobs
 }
 
@@ -93,8 +133,8 @@ func (s *Suite) selects(j job) bool {
 	if s.Match == nil {
 		return true
 	}
-	r := Result{Script: j.script.Name, Target: j.kind.Name, IP: j.ip}
-	return s.Match.MatchString(r.Name()) || slices.ContainsFunc(j.script.Tags.Requirements, s.Match.MatchString)
+	r := Result{Script: j.name(), Target: j.kind.Name, IP: j.ip}
+	return s.Match.MatchString(r.Name()) || slices.ContainsFunc(j.requirements(), s.Match.MatchString)
 }
 
 // Run runs the suite and returns the results in the order of the names of the
@@ -112,7 +152,7 @@ func (s *Suite) Run(ctx context.Context) ([]*Result, error) {
 	for range min(workers, len(jobs)) {
 		wg.Go(func() {
 			for i := range next {
-				results[i] = Run(jobs[i].script, jobs[i].kind, jobs[i].ip, s.Options)
+				results[i] = jobs[i].run(s.Options)
 			}
 		})
 	}
@@ -133,7 +173,7 @@ func (s *Suite) Run(ctx context.Context) ([]*Result, error) {
 		if ctx.Err() != nil {
 			break
 		}
-		results[i] = Run(jobs[i].script, jobs[i].kind, jobs[i].ip, s.Options)
+		results[i] = jobs[i].run(s.Options)
 	}
 	results = slices.DeleteFunc(results, func(r *Result) bool { return r == nil })
 	for _, b := range s.Broken {

@@ -57,6 +57,23 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
+// TestCases runs every test in Go on every target.
+func TestCases(t *testing.T) {
+	for _, c := range suite.Cases() {
+		if c.Tags.Title == "" || c.Tags.Section == "" || len(c.Tags.Requirements) == 0 {
+			t.Errorf("%s lacks a title, a section or a requirement", c.Name)
+		}
+		for _, kind := range target.Kinds() {
+			for _, ip := range c.Versions() {
+				t.Run(fmt.Sprintf("%s/%v/%s", c.Name, ip, kind.Name), func(t *testing.T) {
+					t.Parallel()
+					check(t, runner.RunCase(c, kind, ip, runner.Options{Seed: 1}))
+				})
+			}
+		}
+	}
+}
+
 // check compares the verdict of a run with what its script expects.
 func check(t *testing.T, res *runner.Result) {
 	t.Helper()
@@ -127,7 +144,7 @@ func ours(id string) bool {
 func TestSameSeedSameBytes(t *testing.T) {
 	scripts := load(t)
 	runs := func(parallel int) []*runner.Result {
-		s := runner.Suite{Scripts: scripts, Targets: target.Kinds(), Options: runner.Options{Seed: 7}, Parallel: parallel}
+		s := runner.Suite{Scripts: scripts, Cases: suite.Cases(), Targets: target.Kinds(), Options: runner.Options{Seed: 7}, Parallel: parallel}
 		results, err := s.Run(context.Background())
 		if err != nil {
 			t.Fatal(err)
