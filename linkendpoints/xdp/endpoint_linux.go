@@ -1,0 +1,342 @@
+//go:build amd64 || arm64
+
+package xdp
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+)
+
+var _ stack.LinkEndpoint = (*Endpoint)(nil)
+
+// Endpoint is a stack.LinkEndpoint on AF_XDP sockets. All its methods may be
+// called concurrently.
+type Endpoint struct {
+	device      Device
+	options     Options
+	sockets     *sockets // its mappings are valid while users is not 0
+	maxFrame    int      // the longest frame that may be sent, in bytes
+	promiscuous bool
+
+	rx []*rxQueue
+	tx []*txQueue
+
+	// delivering counts receivers that are busy with a batch of frames and will
+	// kick the transmit queues when they are done.
+	delivering atomic.Int32
+
+	addr   atomic.Pointer[tcpip.LinkAddress]
+	mtu    atomic.Uint32
+	closed atomic.Bool // set with mu held, read by writers without
+
+	mu      sync.Mutex
+	current *session // nil unless attached; guarded by mu
+	last    *session // current, or the one before Attach(nil); guarded by mu
+	onClose func()   // guarded by mu
+	err     error    // why the endpoint closed itself; guarded by mu
+	// users counts who needs the descriptors: one until Close, and each session.
+	// Guarded by mu.
+	users int
+	// kernel are the kernel's counters as they were last. Guarded by mu.
+	kernel unix.XDPStatistics
+}
+
+// session is the time between Attach and Attach(nil).
+type session struct {
+	dispatcher stack.NetworkDispatcher
+	stopping   atomic.Bool
+	wake       int // eventfd, ends a receiver's poll
+	before     *session
+	receivers  sync.WaitGroup
+	done       chan struct{} // closed when all receivers of this and earlier sessions have returned
+}
+
+// New opens a device and returns an endpoint that is not attached yet. From then
+// on the device's frames are the endpoint's, but for what Options.Filter leaves
+// to the kernel. The error says in one line what is missing, be it a privilege
+// (CapabilityError), a mode of the device or the device.
+func New(opts Options) (*Endpoint, error) {
+	if err := opts.check(); err != nil {
+		return nil, err
+	}
+	if len(opts.FDs) != 0 {
+		return adopt(&device{Device: *opts.Device, fds: opts.FDs}, opts)
+	}
+	d, err := prepareAny(&opts)
+	if err != nil {
+		return nil, err
+	}
+	e, err := adopt(d, opts)
+	if err == nil {
+		return e, nil
+	}
+	d.close()
+	if d.Generic || opts.Mode != Auto || !isUnsupported(err) {
+		return nil, err
+	}
+	// The driver takes the program, and then no socket.
+	if d, err = prepare(&opts, true); err != nil {
+		return nil, err
+	}
+	if e, err = adopt(d, opts); err != nil {
+		d.close()
+		return nil, err
+	}
+	return e, nil
+}
+
+// adopt makes an endpoint of d. On success the descriptors belong to it.
+func adopt(d *device, opts Options) (*Endpoint, error) {
+	if opts.MTU > d.MTU {
+		return nil, fmt.Errorf("xdp: MTU %d is more than the %d of %s", opts.MTU, d.MTU, d.Name)
+	}
+	s, err := openSockets(d, &opts)
+	if err != nil {
+		return nil, err
+	}
+	return newEndpoint(d.Device, s, opts), nil
+}
+
+// newEndpoint makes an endpoint that owns s.
+func newEndpoint(d Device, s *sockets, opts Options) *Endpoint {
+	e := &Endpoint{device: d, options: opts, sockets: s, promiscuous: opts.Promiscuous, users: 1}
+	e.maxFrame = int(d.MTU) + header.EthernetMinimumSize
+	if !s.sg {
+		e.maxFrame = min(e.maxFrame, frameSize-vlanTagSize)
+	}
+	for i, k := range s.all {
+		e.rx = append(e.rx, newRxQueue(e, k, newFrames(s.mem, s.rxFirst(i), s.frames)))
+		e.tx = append(e.tx, newTxQueue(e, k, newFrames(s.mem, s.txFirst(i), s.frames)))
+	}
+	mtu := opts.MTU
+	if mtu == 0 {
+		mtu = d.MTU
+	}
+	e.SetMTU(mtu)
+	addr := opts.LinkAddress
+	if addr == "" {
+		addr = tcpip.LinkAddress(d.LinkAddress)
+	}
+	e.SetLinkAddress(addr)
+	return e
+}
+
+// Name returns the name of the device.
+func (e *Endpoint) Name() string { return e.device.Name }
+
+// Mode returns how frames are exchanged: ZeroCopy, Copy or Generic.
+func (e *Endpoint) Mode() Mode { return e.sockets.mode }
+
+// Queues returns the receive queues of the device that the endpoint has.
+func (e *Endpoint) Queues() []int {
+	return append([]int(nil), e.device.Queues...)
+}
+
+// ScatterGather says whether frames may take more than one buffer of 4 KiB.
+func (e *Endpoint) ScatterGather() bool { return e.sockets.sg }
+
+// Err returns the error that made the endpoint close itself, or nil.
+func (e *Endpoint) Err() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.err
+}
+
+// MTU implements stack.LinkEndpoint.
+func (e *Endpoint) MTU() uint32 { return e.mtu.Load() }
+
+// SetMTU implements stack.LinkEndpoint. It limits what the stack sends and is
+// capped at the MTU that the device had when it was opened.
+func (e *Endpoint) SetMTU(mtu uint32) {
+	e.mtu.Store(min(mtu, uint32(e.maxFrame-header.EthernetMinimumSize)))
+}
+
+// MaxHeaderLength implements stack.LinkEndpoint.
+func (*Endpoint) MaxHeaderLength() uint16 { return header.EthernetMinimumSize }
+
+// LinkAddress implements stack.LinkEndpoint.
+func (e *Endpoint) LinkAddress() tcpip.LinkAddress { return *e.addr.Load() }
+
+// SetLinkAddress implements stack.LinkEndpoint. It changes neither what the
+// device receives nor Filter.OtherHosts.
+func (e *Endpoint) SetLinkAddress(addr tcpip.LinkAddress) { e.addr.Store(&addr) }
+
+// Capabilities implements stack.LinkEndpoint. Checksums of what is received are
+// verified in the endpoint, where those that a sender on this machine left out
+// can be told from wrong ones; those of what is sent are up to the stack.
+func (*Endpoint) Capabilities() stack.LinkEndpointCapabilities {
+	return stack.CapabilityResolutionRequired | stack.CapabilityRXChecksumOffload
+}
+
+// ARPHardwareType implements stack.LinkEndpoint.
+func (*Endpoint) ARPHardwareType() header.ARPHardwareType { return header.ARPHardwareEther }
+
+// AddHeader implements stack.LinkEndpoint.
+func (*Endpoint) AddHeader(pkt *stack.PacketBuffer) {
+	eth := header.Ethernet(pkt.LinkHeader().Push(header.EthernetMinimumSize))
+	eth.Encode(&header.EthernetFields{
+		SrcAddr: pkt.EgressRoute.LocalLinkAddress,
+		DstAddr: pkt.EgressRoute.RemoteLinkAddress,
+		Type:    pkt.NetworkProtocolNumber,
+	})
+}
+
+// ParseHeader implements stack.LinkEndpoint.
+func (*Endpoint) ParseHeader(pkt *stack.PacketBuffer) bool {
+	eth, ok := pkt.LinkHeader().Consume(header.EthernetMinimumSize)
+	if ok {
+		pkt.NetworkProtocolNumber = header.Ethernet(eth).Type()
+	}
+	return ok
+}
+
+// Attach implements stack.LinkEndpoint. With a dispatcher it starts to receive;
+// while one is attached, or after Close, another changes nothing. With nil it
+// stops: one delivery a queue may still be under way, since the stack holds
+// locks here that the delivery may need. Wait waits for it. Frames that arrive
+// later are for the next dispatcher.
+func (e *Endpoint) Attach(dispatcher stack.NetworkDispatcher) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if dispatcher == nil {
+		e.stopLocked()
+		return
+	}
+	if e.current != nil || e.closed.Load() {
+		return
+	}
+	wake, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
+	if err != nil {
+		go e.fail(fmt.Errorf("cannot receive: %w", os.NewSyscallError("eventfd", err)))
+		return
+	}
+	s := &session{dispatcher: dispatcher, wake: wake, before: e.last, done: make(chan struct{})}
+	e.current, e.last = s, s
+	e.users++
+	s.receivers.Add(len(e.rx))
+	for _, q := range e.rx {
+		go q.run(s)
+	}
+	go e.end(s)
+}
+
+// end waits for the receivers of s and lets go of what they used.
+func (e *Endpoint) end(s *session) {
+	s.receivers.Wait()
+	e.mu.Lock()
+	unix.Close(s.wake)
+	s.wake = -1
+	s.before = nil
+	e.leaveLocked()
+	e.mu.Unlock()
+	close(s.done)
+}
+
+// stopLocked tells the receivers to return. e.mu is held.
+func (e *Endpoint) stopLocked() {
+	s := e.current
+	if s == nil {
+		return
+	}
+	e.current = nil
+	s.stopping.Store(true)
+	if s.wake >= 0 {
+		one := [8]byte{1}
+		// The counter is at zero, so that this can neither block nor fail.
+		unix.Write(s.wake, one[:])
+	}
+}
+
+// leaveLocked lets go of memory and descriptors once nobody uses them. e.mu is
+// held.
+func (e *Endpoint) leaveLocked() {
+	e.users--
+	if e.users > 0 {
+		return
+	}
+	for _, q := range e.tx {
+		q.stop()
+	}
+	e.readKernelLocked()
+	e.sockets.close()
+}
+
+// IsAttached implements stack.LinkEndpoint.
+func (e *Endpoint) IsAttached() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.current != nil
+}
+
+// Wait implements stack.LinkEndpoint: it returns when the receivers that
+// Attach(nil) or Close stopped have returned, and with them the last delivery.
+// While the endpoint is attached it blocks. It must not be called from a
+// delivery.
+func (e *Endpoint) Wait() {
+	e.mu.Lock()
+	s := e.last
+	e.mu.Unlock()
+	if s != nil {
+		<-s.done
+	}
+}
+
+// Close implements stack.LinkEndpoint. It runs the on-close action, stops
+// receiving, and lets go of the device, which detaches the program, as soon as
+// the last delivery returned, which Wait waits for. Calls after the first do
+// nothing.
+func (e *Endpoint) Close() {
+	e.mu.Lock()
+	if e.closed.Load() {
+		e.mu.Unlock()
+		return
+	}
+	e.closed.Store(true)
+	action := e.onClose
+	e.onClose = nil
+	e.mu.Unlock()
+
+	if action != nil {
+		action()
+	}
+
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.stopLocked()
+	e.leaveLocked()
+}
+
+// SetOnCloseAction implements stack.LinkEndpoint: action runs once, when the
+// endpoint is closed or closes itself, before it lets go of the device.
+func (e *Endpoint) SetOnCloseAction(action func()) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.onClose = action
+}
+
+// errDeviceGone is reported when the kernel has taken the device away.
+var errDeviceGone = errors.New("the device is gone")
+
+// fail ends the endpoint because its device became unusable.
+func (e *Endpoint) fail(err error) {
+	err = fmt.Errorf("xdp: %s: %w", e.device.Name, err)
+	e.mu.Lock()
+	if e.err != nil || e.closed.Load() {
+		e.mu.Unlock()
+		return
+	}
+	e.err = err
+	e.mu.Unlock()
+	e.Close()
+	if e.options.OnFailure != nil {
+		e.options.OnFailure(err)
+	}
+}

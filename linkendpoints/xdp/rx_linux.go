@@ -1,0 +1,293 @@
+//go:build amd64 || arm64
+
+package xdp
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/buffer"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"github.com/plumbline/plumbline/linkendpoints/internal/vnet"
+)
+
+const (
+	// batchSize is how many descriptors are handled before their chunks go back
+	// to the kernel and what was sent meanwhile is kicked.
+	batchSize = 64
+	// idleInterval is how often a receiver that waits looks whether the device
+	// still exists: the kernel does not wake it for that.
+	idleInterval = time.Second
+)
+
+// rxQueue receives from one socket. Its fields other than counters belong to the
+// goroutine of the current session.
+type rxQueue struct {
+	e        *Endpoint
+	k        *socket
+	frames   frames
+	counters rxCounters
+
+	chain  []unix.XDPDesc // of the frame at hand
+	pieces [][]byte       // what they describe
+}
+
+// newRxQueue makes a queue and gives all its chunks to the kernel to fill.
+func newRxQueue(e *Endpoint, k *socket, f frames) *rxQueue {
+	q := &rxQueue{e: e, k: k, frames: f}
+	for i := range uint32(len(f.lent)) {
+		*k.fill.at(i) = f.lend(i)
+	}
+	k.fill.publish(uint32(len(f.lent)))
+	return q
+}
+
+// run receives until s stops or the device is gone.
+func (q *rxQueue) run(s *session) {
+	defer s.receivers.Done()
+	if s.before != nil {
+		<-s.before.done
+	}
+	for !s.stopping.Load() {
+		n, err := q.k.rx.available()
+		if err == nil && n == 0 {
+			err = q.wait(s)
+		}
+		if err != nil {
+			q.counters.errors.Add(1)
+			q.e.fail(err)
+			return
+		}
+		if n > 0 {
+			q.batch(s, n)
+		}
+	}
+}
+
+// batch handles some of the n descriptors that are there.
+func (q *rxQueue) batch(s *session, n uint32) {
+	q.e.delivering.Add(1)
+	var done, refilled uint32
+	for done < min(n, batchSize) && !s.stopping.Load() {
+		used := q.gather(done, n)
+		q.receive(s)
+		done += used
+		refilled += q.giveBack(refilled)
+	}
+	q.k.fill.publish(refilled)
+	q.k.rx.release(done)
+	if q.k.fill.needWakeup() {
+		q.poke()
+	}
+	q.e.delivering.Add(-1)
+	for _, t := range q.e.tx {
+		t.kickDeferred()
+	}
+}
+
+// gather copies the descriptors of the next frame, from the one at offset from
+// of n that are there, to q.chain. It returns how many they are.
+func (q *rxQueue) gather(from, n uint32) uint32 {
+	q.chain = q.chain[:0]
+	for i := from; i < n; i++ {
+		// One copy of the entry: whoever else has the ring mapped may change it.
+		d := *q.k.rx.at(i)
+		q.chain = append(q.chain, d)
+		if d.Options&unix.XDP_PKT_CONTD == 0 {
+			break
+		}
+	}
+	return uint32(len(q.chain))
+}
+
+// giveBack puts the chunks of q.chain that are ours now on the fill ring, behind
+// offset entries that were not published yet.
+func (q *rxQueue) giveBack(offset uint32) (n uint32) {
+	for _, d := range q.chain {
+		if d.Options == returned {
+			*q.k.fill.at(offset + n) = q.frames.lend(uint32((d.Addr - q.frames.first) / frameSize))
+			n++
+		}
+	}
+	return n
+}
+
+// returned marks, in q.chain, a descriptor whose chunk is ours. The kernel has
+// no such option.
+const returned = 1 << 31
+
+// take checks the descriptors of q.chain, makes their chunks ours and sets
+// q.pieces to what they describe. The kernel puts all descriptors of a frame into
+// the ring at once, so the last says that it is.
+func (q *rxQueue) take() (size int, ok bool) {
+	q.pieces = q.pieces[:0]
+	ok = q.chain[len(q.chain)-1].Options&unix.XDP_PKT_CONTD == 0
+	for i := range q.chain {
+		d := &q.chain[i]
+		d.Options = 0
+		if _, mine := q.frames.takeBack(d.Addr); !mine {
+			ok = false
+			continue
+		}
+		d.Options = returned
+		piece, whole := q.frames.content(*d)
+		ok = ok && whole
+		q.pieces = append(q.pieces, piece)
+		size += len(piece)
+	}
+	return size, ok
+}
+
+// receive checks the frame whose descriptors are in q.chain and delivers it.
+func (q *rxQueue) receive(s *session) {
+	c := &q.counters
+	size, ok := q.take()
+	switch {
+	case !ok:
+		c.descriptor.Add(1)
+		return
+	case size < header.EthernetMinimumSize || len(q.pieces[0]) < header.EthernetMinimumSize:
+		c.short.Add(1)
+		return
+	case size > header.EthernetMinimumSize+maxMTU:
+		c.giant.Add(1)
+		return
+	}
+	proto, pktType := q.e.classify(q.pieces[0])
+	if pktType == tcpip.PacketOtherHost && !q.e.promiscuous {
+		c.otherHost.Add(1)
+		return
+	}
+	head := buffer.NewViewWithData(q.pieces[0])
+	var tail *buffer.View
+	p := vnet.Packet{Head: head.AsSlice()[header.EthernetMinimumSize:]}
+	if rest := size - len(q.pieces[0]); rest > 0 {
+		tail = buffer.NewViewSize(rest)
+		at := tail.AsSlice()
+		for _, piece := range q.pieces[1:] {
+			at = at[copy(at, piece):]
+		}
+		p.Tail = tail.AsSlice()
+	}
+	if !q.verify(proto, p) {
+		head.Release()
+		if tail != nil {
+			tail.Release()
+		}
+		return
+	}
+	c.frames.Add(1)
+	c.bytes.Add(uint64(size))
+	if tail != nil {
+		c.multi.Add(1)
+	}
+	deliver(s.dispatcher, proto, pktType, head, tail)
+}
+
+// verify checks the checksums of a packet and counts the outcome.
+func (q *rxQueue) verify(proto tcpip.NetworkProtocolNumber, p vnet.Packet) bool {
+	c := &q.counters
+	var v vnet.Verdict
+	if q.e.device.PartialChecksums {
+		var completed bool
+		if v, completed = vnet.VerifyPartial(proto, p); completed {
+			c.partial.Add(1)
+		}
+	} else {
+		v = vnet.Verify(proto, vnet.Header{}, 0, p)
+	}
+	switch v {
+	case vnet.Good:
+		return true
+	case vnet.Malformed:
+		c.malformed.Add(1)
+	default:
+		c.checksum.Add(1)
+	}
+	return false
+}
+
+// classify reads the link header: the protocol of the packet and who it is for.
+func (e *Endpoint) classify(frame []byte) (tcpip.NetworkProtocolNumber, tcpip.PacketType) {
+	proto := header.Ethernet(frame).Type()
+	// The destination is compared byte by byte: a tcpip.LinkAddress of it would
+	// be an allocation.
+	dst := frame[:header.EthernetAddressSize]
+	switch {
+	case string(dst) == string(header.EthernetBroadcastAddress):
+		return proto, tcpip.PacketBroadcast
+	case dst[0]&1 != 0:
+		return proto, tcpip.PacketMulticast
+	case string(dst) == string(e.LinkAddress()):
+		return proto, tcpip.PacketHost
+	}
+	return proto, tcpip.PacketOtherHost
+}
+
+// deliver passes a frame to the stack and takes the views over.
+func deliver(d stack.NetworkDispatcher, proto tcpip.NetworkProtocolNumber, pktType tcpip.PacketType, head, tail *buffer.View) {
+	payload := buffer.MakeWithView(head)
+	if tail != nil {
+		payload.Append(tail)
+	}
+	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: payload})
+	pkt.PktType = pktType
+	pkt.NetworkProtocolNumber = proto
+	pkt.LinkHeader().Consume(header.EthernetMinimumSize)
+	d.DeliverNetworkPacket(proto, pkt)
+	pkt.DecRef()
+}
+
+// wait waits until there is something to receive or s stops. It returns an
+// error if the device is gone.
+func (q *rxQueue) wait(s *session) error {
+	if q.spin(s) {
+		return nil
+	}
+	fds := [2]unix.PollFd{
+		{Fd: int32(s.wake), Events: unix.POLLIN},
+		{Fd: int32(q.k.fd), Events: unix.POLLIN},
+	}
+	n, err := unix.Poll(fds[:], int(idleInterval.Milliseconds()))
+	switch {
+	case errors.Is(err, unix.EINTR):
+		return nil
+	case err != nil:
+		return os.NewSyscallError("poll", err)
+	case n > 0 && fds[1].Revents&^unix.POLLIN == 0:
+		return nil
+	}
+	switch errno := wakeTx(q.k.fd); errno {
+	case unix.ENXIO, unix.EBADF, unix.ENOTSOCK:
+		return fmt.Errorf("%w (%w)", errDeviceGone, errno)
+	}
+	return nil
+}
+
+// spin polls the device for a while, if the endpoint is to. It reports true if
+// there is something to do.
+func (q *rxQueue) spin(s *session) bool {
+	limit := q.e.options.BusyPoll
+	if limit == 0 {
+		return false
+	}
+	for start := time.Now(); time.Since(start) < limit; {
+		q.poke()
+		if n, err := q.k.rx.available(); n > 0 || err != nil || s.stopping.Load() {
+			return true
+		}
+	}
+	return false
+}
+
+// poke makes the kernel look at the fill ring, and poll the device if the socket
+// is to.
+func (q *rxQueue) poke() {
+	_, _, _ = unix.Syscall6(unix.SYS_RECVFROM, uintptr(q.k.fd), 0, 0, unix.MSG_DONTWAIT, 0, 0)
+}

@@ -1,0 +1,168 @@
+//go:build amd64 || arm64
+
+package xdp
+
+import (
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Stats are the counters of an endpoint since it was made. Every frame that the
+// kernel gave to the endpoint is counted once (RxFrames or one of the RxDropped
+// fields), and every packet once on its way out. They do not count what the
+// stack drops later.
+type Stats struct {
+	// RxFrames were delivered to the stack, RxBytes with their link headers.
+	RxFrames, RxBytes uint64
+	// RxMultiBuffer of the RxFrames took more than one chunk.
+	RxMultiBuffer uint64
+	// RxPartialChecksum of the RxFrames came without a checksum from a sender on
+	// this machine, and got one.
+	RxPartialChecksum uint64
+
+	// RxDroppedDescriptor frames had a descriptor that points outside the
+	// endpoint's receive memory or to a chunk that the kernel did not have, or
+	// no last descriptor.
+	RxDroppedDescriptor uint64
+	// RxDroppedShort frames were too short for their link header.
+	RxDroppedShort uint64
+	// RxDroppedGiant frames were longer than an IP packet can be.
+	RxDroppedGiant uint64
+	// RxDroppedMalformed frames had an IP header that contradicts their length.
+	RxDroppedMalformed uint64
+	// RxDroppedChecksum frames had a wrong IPv4, TCP or UDP checksum.
+	RxDroppedChecksum uint64
+	// RxDroppedOtherHost frames were for another unicast Ethernet address.
+	RxDroppedOtherHost uint64
+	// RxErrors counts what ended a receiver: the device was gone or a ring
+	// corrupt.
+	RxErrors uint64
+
+	// KernelRxDropped frames were dropped by the kernel, most often because they
+	// did not fit a chunk or the receive memory was full.
+	KernelRxDropped uint64
+	// KernelRxRingFull frames were dropped by the kernel because the receive ring
+	// was full.
+	KernelRxRingFull uint64
+	// KernelRxFillRingEmpty counts how often the kernel had a frame and no chunk
+	// to put it into.
+	KernelRxFillRingEmpty uint64
+	// KernelInvalidDescriptors counts descriptors in the fill and transmit rings
+	// that the kernel found invalid.
+	KernelInvalidDescriptors uint64
+
+	// TxFrames were put into the transmit ring, TxBytes with their link headers.
+	// The kernel may still drop one, which the interface's own counters tell.
+	TxFrames, TxBytes uint64
+	// TxMultiBuffer of the TxFrames took more than one chunk.
+	TxMultiBuffer uint64
+	// TxKicks are the system calls that told the kernel to send.
+	TxKicks uint64
+	// TxErrors are those of TxKicks that returned an unexpected error.
+	TxErrors uint64
+	// TxBadCompletions counts chunks that the kernel gave back and did not have.
+	TxBadCompletions uint64
+
+	// TxRefusedFull packets were not sent because there was no room.
+	TxRefusedFull uint64
+	// TxRefusedDown packets were not sent because the device was down.
+	TxRefusedDown uint64
+	// TxRefusedClosed packets were not sent because the endpoint is closed.
+	TxRefusedClosed uint64
+	// TxDroppedFull packets were dropped because there was no room
+	// (Drop).
+	TxDroppedFull uint64
+	// TxDroppedInvalid packets were longer than the device allows, or lacked a
+	// link header.
+	TxDroppedInvalid uint64
+	// TxBlocked counts how often a writer waited for room (Block).
+	TxBlocked uint64
+}
+
+// RxDropped returns the number of frames that were received and not delivered,
+// including those that the kernel dropped for want of room.
+func (s Stats) RxDropped() uint64 {
+	return s.RxDroppedDescriptor + s.RxDroppedShort + s.RxDroppedGiant + s.RxDroppedMalformed +
+		s.RxDroppedChecksum + s.RxDroppedOtherHost + s.KernelRxDropped + s.KernelRxRingFull
+}
+
+// TxRefused returns the number of packets that were not sent and might be
+// later.
+func (s Stats) TxRefused() uint64 { return s.TxRefusedFull + s.TxRefusedDown + s.TxRefusedClosed }
+
+// rxCounters are the counters of one receive queue. Only its goroutine adds.
+type rxCounters struct {
+	frames, bytes, multi, partial                                    atomic.Uint64
+	descriptor, short, giant, malformed, checksum, otherHost, errors atomic.Uint64
+}
+
+// txCounters are the counters of one transmit queue.
+type txCounters struct {
+	frames, bytes, multi, kicks, errors, completion atomic.Uint64
+	full, down, closed, dropped, invalid, blocked   atomic.Uint64
+}
+
+// Stats returns a snapshot of the counters. It may be called at any time, also
+// after Close.
+func (e *Endpoint) Stats() Stats {
+	var s Stats
+	for _, q := range e.rx {
+		c := &q.counters
+		s.RxFrames += c.frames.Load()
+		s.RxBytes += c.bytes.Load()
+		s.RxMultiBuffer += c.multi.Load()
+		s.RxPartialChecksum += c.partial.Load()
+		s.RxDroppedDescriptor += c.descriptor.Load()
+		s.RxDroppedShort += c.short.Load()
+		s.RxDroppedGiant += c.giant.Load()
+		s.RxDroppedMalformed += c.malformed.Load()
+		s.RxDroppedChecksum += c.checksum.Load()
+		s.RxDroppedOtherHost += c.otherHost.Load()
+		s.RxErrors += c.errors.Load()
+	}
+	for _, q := range e.tx {
+		c := &q.counters
+		s.TxFrames += c.frames.Load()
+		s.TxBytes += c.bytes.Load()
+		s.TxMultiBuffer += c.multi.Load()
+		s.TxKicks += c.kicks.Load()
+		s.TxErrors += c.errors.Load()
+		s.TxBadCompletions += c.completion.Load()
+		s.TxRefusedFull += c.full.Load()
+		s.TxRefusedDown += c.down.Load()
+		s.TxRefusedClosed += c.closed.Load()
+		s.TxDroppedFull += c.dropped.Load()
+		s.TxDroppedInvalid += c.invalid.Load()
+		s.TxBlocked += c.blocked.Load()
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.users > 0 {
+		e.readKernelLocked()
+	}
+	s.KernelRxDropped = e.kernel.Rx_dropped
+	s.KernelRxRingFull = e.kernel.Rx_ring_full
+	s.KernelRxFillRingEmpty = e.kernel.Rx_fill_ring_empty_descs
+	s.KernelInvalidDescriptors = e.kernel.Rx_invalid_descs + e.kernel.Tx_invalid_descs
+	return s
+}
+
+// readKernelLocked reads the kernel's counters. e.mu is held and the sockets are
+// open.
+func (e *Endpoint) readKernelLocked() {
+	var sum unix.XDPStatistics
+	for _, k := range e.sockets.all {
+		var s unix.XDPStatistics
+		if _, errno := getsockopt(k.fd, unix.XDP_STATISTICS, unsafe.Pointer(&s), unsafe.Sizeof(s)); errno != 0 {
+			return
+		}
+		sum.Rx_dropped += s.Rx_dropped
+		sum.Rx_ring_full += s.Rx_ring_full
+		sum.Rx_fill_ring_empty_descs += s.Rx_fill_ring_empty_descs
+		sum.Rx_invalid_descs += s.Rx_invalid_descs
+		sum.Tx_invalid_descs += s.Tx_invalid_descs
+	}
+	e.kernel = sum
+}
