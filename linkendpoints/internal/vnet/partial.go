@@ -43,14 +43,28 @@ func VerifyPartial(proto tcpip.NetworkProtocolNumber, p Packet) (v Verdict, comp
 // isPartial says whether the segment's checksum is the sum of its
 // pseudo-header, not complemented.
 func (t transport) isPartial(p Packet) bool {
+	size := t.end - t.start
+	switch t.number {
+	case header.TCPProtocolNumber:
+		if size < header.TCPMinimumSize {
+			return false
+		}
+	case header.UDPProtocolNumber:
+		// Only a whole datagram comes from a sender on this machine.
+		if size < header.UDPMinimumSize || t.start+header.UDPMinimumSize > len(p.Head) || int(header.UDP(p.Head[t.start:]).Length()) != size {
+			return false
+		}
+	default:
+		return false
+	}
 	at := t.start + t.csumOffset
-	if t.csumOffset == 0 || at+2 > len(p.Head) {
+	if at+2 > len(p.Head) {
 		return false
 	}
 	xsum := checksum.Checksum(t.src, 0)
 	xsum = checksum.Checksum(t.dst, xsum)
 	xsum = checksum.Combine(xsum, uint16(t.number))
-	xsum = checksum.Combine(xsum, uint16(t.end-t.start))
+	xsum = checksum.Combine(xsum, uint16(size))
 	return binary.BigEndian.Uint16(p.Head[at:]) == xsum
 }
 
