@@ -1,9 +1,12 @@
 package main
 
 import (
+	"encoding/hex"
 	"errors"
+	"os"
 	"os/exec"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -19,7 +22,11 @@ func TestMain(m *testing.M) {
 //
 //	exits STATUS PROGRAM ARG...
 //
-// which runs a program and wants that exit status.
+// which runs a program and wants that exit status, and
+//
+//	unhex OUT IN
+//
+// which makes a file from its octets in hexadecimal.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
@@ -42,6 +49,14 @@ func TestScripts(t *testing.T) {
 				if got != want {
 					ts.Fatalf("exit status %d, want %d", got, want)
 				}
+			},
+			"unhex": func(ts *testscript.TestScript, neg bool, args []string) {
+				if neg || len(args) != 2 {
+					ts.Fatalf("usage: unhex OUT IN")
+				}
+				data, err := hex.DecodeString(strings.Join(strings.Fields(ts.ReadFile(args[1])), ""))
+				ts.Check(err)
+				ts.Check(os.WriteFile(ts.MkAbs(args[0]), data, 0o666))
 			},
 		},
 	})
