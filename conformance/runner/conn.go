@@ -33,6 +33,14 @@ type conn struct {
 	newSYN     uint32
 	haveNewSYN bool
 
+	// edge is the sequence number of the peer, in script space, at the right
+	// edge of the window that the target has offered, if haveEdge. Shift is
+	// the target's scale factor, which counts if remoteScales as well.
+	edge         uint32
+	haveEdge     bool
+	shift        uint8
+	remoteScales bool
+
 	// sent is the highest sequence number that the target has sent, in
 	// script space, plus one.
 	sent uint32
@@ -178,6 +186,36 @@ func (c *conn) reincarnate() {
 		localPort: c.localPort, remotePort: c.remotePort,
 		remoteISN: c.newSYN, haveRemote: true,
 	}
+}
+
+// noteWindow remembers the right edge of the window that a segment offers.
+func (c *conn) noteWindow(t *wire.TCP) {
+	shift := c.shift
+	if t.Flags&wire.SYN != 0 {
+		shift, c.shift = 0, 0
+		for _, o := range script.DecodeOptions(t.Options) {
+			if o.Kind == script.KindWScale {
+				c.shift = min(o.Shift, 14) // RFC 7323 section 2.3
+			}
+		}
+	}
+	if !c.remoteScales {
+		shift = 0
+	}
+	edge := t.Ack - c.remoteISN + uint32(t.Window)<<shift
+	if t.Flags&wire.ACK == 0 || t.Flags&wire.RST != 0 || c.haveEdge && int32(edge-c.edge) < 0 {
+		return
+	}
+	c.edge, c.haveEdge = edge, true
+}
+
+// atEdge returns a packet whose sequence number counts from the edge of the
+// window as one with the number itself.
+func (c *conn) atEdge(p *script.Packet) *script.Packet {
+	packet, segment := *p, *p.TCP
+	segment.Seq, segment.FromEdge = c.edge+segment.Seq, false
+	packet.TCP = &segment
+	return &packet
 }
 
 // toScript translates an outbound packet into script space. Want is the packet

@@ -14,6 +14,12 @@ func (r *run) inject(p *script.Packet) error {
 		return target.Unsupportedf("%v: a packet of an unknown kind", p.Pos)
 	}
 	c := r.connFor(p)
+	if p.TCP != nil && p.TCP.FromEdge {
+		if !c.haveEdge {
+			return target.Unsupportedf("%v: a sequence number from the edge of a window that was not offered yet", p.Pos)
+		}
+		p = c.atEdge(p)
+	}
 	live := wire.Packet{IP: r.inboundIP(p)}
 	spoil := wire.Spoil{}
 	switch {
@@ -74,6 +80,9 @@ func (r *run) inboundSegment(c *conn, p *script.Packet) *wire.TCP {
 		c.remoteISN, c.haveRemote = t.Seq, true
 	case syn && t.Flags&script.ACK == 0:
 		c.newSYN, c.haveNewSYN = t.Seq, true
+	}
+	if syn {
+		c.remoteScales = findOption(t, script.KindWScale) != nil
 	}
 	live := &wire.TCP{
 		SrcPort:    c.remotePort,

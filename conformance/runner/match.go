@@ -171,6 +171,7 @@ func (r *run) identify(c *conn, o *outbound, want *script.Packet) (*candidate, s
 	cand.got = c.toScript(p, want)
 	if p.TCP != nil {
 		cand.payload = p.TCP.Payload
+		c.noteWindow(p.TCP)
 	}
 	if src := r.addr(want.IP.Src, r.local); p.IP.Src != src {
 		return cand, fmt.Sprintf("source address %v, expected %v", p.IP.Src, src)

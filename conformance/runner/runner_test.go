@@ -396,3 +396,84 @@ func TestOpenErrorIsAFailure(t *testing.T) {
 		t.Errorf("%s: %s", res.Verdict, res.Reason)
 	}
 }
+
+func TestSequenceNumbersFromTheEdge(t *testing.T) {
+	// The window is 5000 behind the SYN, and not scaled, whatever the target says.
+	for name, tc := range map[string]struct {
+		options []byte
+		peer    string
+		want    uint32
+	}{
+		"not scaled": {[]byte{2, 4, 5, 180}, "<mss 1000>", 5001},
+		"refused":    {[]byte{2, 4, 5, 180, 1, 3, 3, 2}, "<mss 1000>", 5001},
+		"SYN itself": {[]byte{2, 4, 5, 180, 1, 3, 3, 2}, "<mss 1000,nop,wscale 7>", 5001},
+	} {
+		t.Run(name, func(t *testing.T) {
+			answer := synACK
+			answer.seg.Options = tc.options
+			f := &fake{sends: []sending{answer}}
+			res := runFake(t, f, `
+0 socket(..., SOCK_STREAM, IPPROTO_TCP) = 3
++0 bind(3, ..., ...) = 0
++0 listen(3, 8) = 0
++0 < S 0:0(0) win 1000 `+tc.peer+`
++0 > S. 0:0(0) ack 1 <...>
++0 < . edge-1:edge+99(100) ack 1 win 1000
+`, runner.Options{})
+			if res.Verdict != runner.Pass {
+				t.Fatalf("%s: %s", res.Verdict, res.Reason)
+			}
+			p, err := wire.Decode(f.injected[len(f.injected)-1])
+			if err != nil || p.TCP.Seq != tc.want-1 || len(p.TCP.Payload) != 100 {
+				t.Errorf("the segment is %+v (%v), want it at %d", p.TCP, err, tc.want-1)
+			}
+		})
+	}
+	scaled := &fake{sends: []sending{
+		{seg: wire.TCP{Seq: fakeISN, Ack: 1, Flags: wire.SYN | wire.ACK, Window: 5000, Options: []byte{2, 4, 5, 180, 1, 3, 3, 2}}},
+		{100 * time.Millisecond, wire.TCP{Seq: fakeISN + 1, Ack: 1, Flags: wire.ACK, Window: 5000}},
+	}}
+	res := runFake(t, scaled, `
+0 socket(..., SOCK_STREAM, IPPROTO_TCP) = 3
++0 bind(3, ..., ...) = 0
++0 listen(3, 8) = 0
++0 < S 0:0(0) win 1000 <mss 1000,nop,wscale 7>
++0 > S. 0:0(0) ack 1 <...>
++.1 > . 1:1(0) ack 1
++0 < . edge:edge(0) ack 1 win 1000
+`, runner.Options{})
+	if p, err := wire.Decode(scaled.injected[len(scaled.injected)-1]); err != nil || p.TCP.Seq != 20001 {
+		t.Errorf("the segment is %+v (%v, %s), want it at 20001", p.TCP, err, res.Reason)
+	}
+}
+
+func TestEdgeOfAWindowThatWasNotOffered(t *testing.T) {
+	res := runFake(t, &fake{}, "0 < . edge:edge(0) ack 1 win 1000\n", runner.Options{})
+	if res.Verdict != runner.Unsupported {
+		t.Errorf("%s: %s", res.Verdict, res.Reason)
+	}
+}
+
+func TestCasesInGo(t *testing.T) {
+	c := &runner.Case{Name: "a.go", Tags: script.Tags{IP: script.IPv4, Title: "a case"}}
+	for want, run := range map[runner.Verdict]func(*runner.Peer) error{
+		runner.Pass: func(p *runner.Peer) error {
+			if err := p.Listen(80); err != nil {
+				return err
+			}
+			return p.Send(9, 80, script.TCP{Flags: script.SYN, Seq: 7})
+		},
+		runner.Fail:        func(p *runner.Peer) error { return p.Failf("a", "b", "it is %s", "b") },
+		runner.Unsupported: func(*runner.Peer) error { return target.Unsupportedf("that") },
+	} {
+		c.Run = run
+		f := &fake{}
+		if res := runner.RunCase(c, f.kind(), 4, runner.Options{}); res.Verdict != want {
+			t.Errorf("%s: %s, want %s", res.Verdict, res.Reason, want)
+		}
+	}
+	c.Run = func(*runner.Peer) error { panic("at the disco") }
+	if res := runner.RunCase(c, (&fake{}).kind(), 4, runner.Options{}); res.Verdict != runner.Fail {
+		t.Errorf("%s after a panic", res.Verdict)
+	}
+}

@@ -386,8 +386,13 @@ type TCP struct {
 	// ACE is the field of AccECN (RFC 9768), given as a digit among the
 	// flags; Flags then has neither AE, CWR nor ECE.
 	ACE Opt[uint8]
-	// Seq is the sequence number of the segment.
+	// Seq is the sequence number of the segment, or what to add to the
+	// right edge of the receive window to get it.
 	Seq uint32
+	// FromEdge says that Seq counts from the right edge of the window that
+	// the target has offered: "edge+100:edge+200(100)". In inbound segments
+	// only.
+	FromEdge bool
 	// Len is the length of the payload in octets.
 	Len uint16
 	// Ack is the acknowledgment number. The ACK flag is in Flags: a segment

@@ -137,6 +137,12 @@
 //
 //	+0 < [dst 224.0.0.1] S 0:0(0) win 1000 doff 15 badsum <raw 0x020300>
 //
+// The sequence numbers of an inbound segment may count from the right edge of
+// the window that the target has offered so far, the first that it does not
+// accept:
+//
+//	+0 < P. edge-50:edge+50(100) ack 1 win 1000
+//
 // # Tags
 //
 // packetdrill ignores comments; this package reads those that begin with //@:

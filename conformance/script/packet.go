@@ -1,9 +1,12 @@
 package script
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"net/netip"
+	"regexp"
+	"strconv"
 	"strings"
 )
 
@@ -238,7 +241,9 @@ func (p *parser) tcp(dir Direction) *TCP {
 	t := &TCP{}
 	start := p.peek().off
 	p.flags(t)
-	t.Seq, t.Len = p.sequence()
+	if p.fromEdge(t, dir); !t.FromEdge {
+		t.Seq, t.Len = p.sequence()
+	}
 	for p.err == nil && p.tcpField(t, dir) {
 	}
 	if p.peek().is("<") {
@@ -306,6 +311,35 @@ func (p *parser) sequence() (seq uint32, length uint16) {
 		p.fail(t.off, "the sequence numbers and the length do not agree: %d + %d is %d", first, n, first+uint32(n))
 	}
 	return first, n
+}
+
+// edgeSequence is a range of sequence numbers that counts from the right edge
+// of the window.
+var edgeSequence = regexp.MustCompile(`^edge([+-][0-9]{1,9})?:edge([+-][0-9]{1,9})?\(([0-9]{1,5})\)`)
+
+// fromEdge parses edge+N:edge+N(LENGTH), if it comes next.
+func (p *parser) fromEdge(t *TCP, dir Direction) {
+	start := p.rewind()
+	if !strings.HasPrefix(p.src[start:], "edge") {
+		return
+	}
+	t.FromEdge = true
+	m := edgeSequence.FindStringSubmatch(p.src[start:])
+	if m == nil {
+		p.fail(start, `expected sequence numbers from the edge of the window, as in "edge+100:edge+200(100)"`)
+		return
+	}
+	first, _ := strconv.Atoi(cmp.Or(m[1], "0"))
+	last, _ := strconv.Atoi(cmp.Or(m[2], "0"))
+	n, _ := strconv.Atoi(m[3])
+	switch {
+	case n > math.MaxUint16 || first+n != last:
+		p.fail(start, "the sequence numbers and the length do not agree: %d + %d is %d", first, n, first+n)
+	case dir == Outbound:
+		p.fail(start, `"edge" is for inbound segments only`)
+	}
+	t.Seq, t.Len = uint32(int32(first)), uint16(n)
+	p.skipTo(start + len(m[0]))
 }
 
 // tcpField parses one of the fields behind the sequence numbers, if one

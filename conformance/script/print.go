@@ -201,7 +201,11 @@ func (t *TCP) String() string {
 		}
 		flags += strconv.Itoa(int(t.ACE.Value))
 	}
-	fmt.Fprintf(&b, "%s %d:%d(%d)", flags, t.Seq, t.End(), t.Len)
+	if t.FromEdge {
+		fmt.Fprintf(&b, "%s %s:%s(%d)", flags, edge(t.Seq), edge(t.End()), t.Len)
+	} else {
+		fmt.Fprintf(&b, "%s %d:%d(%d)", flags, t.Seq, t.End(), t.Len)
+	}
 	if t.Ack.Set {
 		fmt.Fprintf(&b, " ack %d", t.Ack.Value)
 	}
@@ -442,4 +446,12 @@ func optionValue(v string) string {
 		return `"` + v + `"`
 	}
 	return v
+}
+
+// edge prints a sequence number that counts from the edge of the window.
+func edge(offset uint32) string {
+	if offset == 0 {
+		return "edge"
+	}
+	return fmt.Sprintf("edge%+d", int32(offset))
 }

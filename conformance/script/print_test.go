@@ -66,6 +66,8 @@ func TestPrint(t *testing.T) {
 		{"> S 0:0(0) <ECN e1b 1 ceb 2,ECN e0b 16777215,ECN>", ""},
 		{"> S 0:0(0) <mss 0x10 , nop>", "> S 0:0(0) <mss 16,nop>"},
 		{"< U. 1:11(10) ack 1 win 5 urg 3", ""},
+		{"< . edge:edge(0) ack 1 win 5", ""},
+		{"< P. edge-50:edge+50(100) ack 1 win 5", ""},
 		{"< S 0:0(0) badsum win 5 rsv 7 doff 4 <raw 0x0204>", "< S 0:0(0) win 5 doff 4 rsv 7 badsum <raw 0x0204>"},
 		{`< P. 1:6(5) ack 1 win 5 <nop> "he\x00l\""`, ""},
 		{`< P. 1:4(3) ack 1 win 5 "a" "\n\101"`, `< P. 1:4(3) ack 1 win 5 "a\x0aA"`},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 
+	"github.com/plumbline/plumbline/conformance/matrix"
 	"github.com/plumbline/plumbline/conformance/script"
 )
 
@@ -14,9 +15,18 @@ var files embed.FS
 // FS returns the scripts as files, named as in "open/active.pkt".
 func FS() fs.FS { return files }
 
-// Load parses every script of the suite, in the order of their names.
+// Load returns every script of the suite: the files, in the order of their
+// names, and the cells of package matrix.
 func Load() ([]*script.Script, error) {
-	return LoadFS(files)
+	scripts, err := LoadFS(files)
+	if err != nil {
+		return nil, err
+	}
+	cells, err := matrix.Scripts()
+	if err != nil {
+		return nil, err
+	}
+	return append(scripts, cells...), nil
 }
 
 // LoadFS parses every file of fsys whose name ends in .pkt, in the order of
