@@ -4,18 +4,41 @@ import (
 	"fmt"
 	"io"
 
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+
 	"github.com/plumbline/plumbline/linkendpoints/tap"
+	"github.com/plumbline/plumbline/linkendpoints/xdp"
 )
 
 // device is an opened link.
 type device struct {
-	*tap.Endpoint
-	kind string
+	stack.LinkEndpoint
+	label string            // the device as --link has it
+	print func(w io.Writer) // its statistics
 }
 
 // openLink opens a device. failed is called at most once, if the device ends
 // under the proxy.
 func openLink(spec linkSpec, failed func(error)) (*device, error) {
+	open := openTAP
+	if spec.kind == "xdp" {
+		open = openXDP
+	}
+	d, err := open(spec, failed)
+	if err != nil {
+		return nil, fmt.Errorf("proxy: %w", err)
+	}
+	return d, nil
+}
+
+// name returns the device as --link has it.
+func (d *device) name() string { return d.label }
+
+// report prints the statistics of the device.
+func (d *device) report(w io.Writer) { d.print(w) }
+
+// openTAP opens a TAP or TUN device.
+func openTAP(spec linkSpec, failed func(error)) (*device, error) {
 	opts := tap.Options{
 		Name:        spec.name,
 		MTU:         spec.mtu,
@@ -29,18 +52,41 @@ func openLink(spec linkSpec, failed func(error)) (*device, error) {
 	}
 	ep, err := tap.New(opts)
 	if err != nil {
-		return nil, fmt.Errorf("proxy: %w", err)
+		return nil, err
 	}
-	return &device{ep, spec.kind}, nil
+	d := &device{LinkEndpoint: ep, label: spec.kind + ":" + ep.Name()}
+	d.print = func(w io.Writer) {
+		s := ep.Stats()
+		fmt.Fprintf(w, "%-12s %d frames in (%d large, %d unchecked), %d dropped, %d errors\n",
+			d.label+":", s.RxFrames, s.RxGSO, s.RxPartialChecksum, s.RxDropped(), s.RxErrors)
+		fmt.Fprintf(w, "             %d frames out (%d large), %d refused, %d invalid\n", s.TxFrames, s.TxGSO, s.TxRefused(), s.TxDroppedInvalid)
+	}
+	return d, nil
 }
 
-// name returns the device as --link has it.
-func (d *device) name() string { return d.kind + ":" + d.Name() }
-
-// report prints the statistics of the device.
-func (d *device) report(w io.Writer) {
-	s := d.Stats()
-	fmt.Fprintf(w, "%-12s %d frames in (%d large, %d unchecked), %d dropped, %d errors\n",
-		d.name()+":", s.RxFrames, s.RxGSO, s.RxPartialChecksum, s.RxDropped(), s.RxErrors)
-	fmt.Fprintf(w, "             %d frames out (%d large), %d refused, %d invalid\n", s.TxFrames, s.TxGSO, s.TxRefused(), s.TxDroppedInvalid)
+// openXDP opens receive queues of a device: the first spec.queues, or all if that
+// is 0.
+func openXDP(spec linkSpec, failed func(error)) (*device, error) {
+	opts := xdp.Options{
+		Name:        spec.name,
+		MTU:         spec.mtu,
+		LinkAddress: spec.address,
+		OnFailure:   failed,
+	}
+	for q := range spec.queues {
+		opts.Queues = append(opts.Queues, q)
+	}
+	ep, err := xdp.New(opts)
+	if err != nil {
+		return nil, err
+	}
+	d := &device{LinkEndpoint: ep, label: "xdp:" + ep.Name()}
+	d.print = func(w io.Writer) {
+		s := ep.Stats()
+		fmt.Fprintf(w, "%-12s %s mode, %d frames in (%d large, %d unchecked), %d dropped, %d errors\n",
+			d.label+":", ep.Mode(), s.RxFrames, s.RxMultiBuffer, s.RxPartialChecksum, s.RxDropped(), s.RxErrors)
+		fmt.Fprintf(w, "             %d frames out (%d large) in %d calls, %d refused, %d invalid\n",
+			s.TxFrames, s.TxMultiBuffer, s.TxKicks, s.TxRefused(), s.TxDroppedInvalid)
+	}
+	return d, nil
 }

@@ -49,17 +49,18 @@ func newProxyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "proxy --link KIND:NAME --address CIDR {--listen PORT --to HOST:PORT | --dial PORT=ADDR:PORT}...",
 		Short: "Terminate TCP in a netstack on a real device and relay it to the host",
-		Long: `Proxy runs a netstack on a TAP or TUN device and relays TCP connections
-between it and sockets of the host.
+		Long: `Proxy runs a netstack on a TAP or TUN device, or on an Ethernet device by
+AF_XDP, and relays TCP connections between it and sockets of the host.
 
 --listen and --to belong together, in order: connections to that port of the
 netstack go to the host's HOST:PORT. --dial is the other direction: connections
 to the host's [HOST:]PORT go through the netstack to ADDR:PORT. All three may
 be repeated. Half-closes are relayed; when one side is reset, so is the other.
 
-The device is created if it does not exist, which takes CAP_NET_ADMIN. Its
-other end is an interface of the kernel, to be configured with ip(8) before
-or after.
+A TAP or TUN device is created if it does not exist, which takes
+CAP_NET_ADMIN. Its other end is an interface of the kernel, to be configured
+with ip(8) before or after. With xdp, the netstack takes over what the device
+receives: use one that the kernel has no address on.
 
 SIGUSR1 prints statistics. SIGINT and SIGTERM stop accepting, give connections
 --grace to end, reset the rest and print statistics; a second one kills.`,
@@ -81,7 +82,7 @@ SIGUSR1 prints statistics. SIGINT and SIGTERM stop accepting, give connections
 	}
 	fl := cmd.Flags()
 	fl.SortFlags = false
-	fl.StringVar(&f.link, "link", "", "device, as tap:NAME or tun:NAME")
+	fl.StringVar(&f.link, "link", "", "device, as tap:NAME, tun:NAME or xdp:NAME")
 	fl.StringArrayVar(&f.addresses, "address", nil, "address of the netstack with its prefix length (repeatable)")
 	fl.StringArrayVar(&f.gateways, "gateway", nil, "router of everything else (one for each IP version)")
 	fl.StringArrayVar(&f.listen, "listen", nil, "[ADDR:]PORT of the netstack to accept on (repeatable)")
@@ -90,8 +91,8 @@ SIGUSR1 prints statistics. SIGINT and SIGTERM stop accepting, give connections
 	fl.StringVar(&f.stack, "stack", proxy.Transports()[0], "TCP implementation: "+strings.Join(proxy.Transports(), " or "))
 	fl.StringVar(&f.congestion, "congestion", "", "congestion control algorithm (default: the stack's)")
 	fl.Uint32Var(&f.mtu, "mtu", 0, "MTU of the netstack's end in bytes (default: that of the device)")
-	fl.StringVar(&f.linkAddress, "link-address", "", "Ethernet address of the netstack's end (default: derived from the device's)")
-	fl.IntVar(&f.queues, "queues", 1, "queues of the device")
+	fl.StringVar(&f.linkAddress, "link-address", "", "Ethernet address of the netstack's end (default: derived from the device's, or the same with xdp)")
+	fl.IntVar(&f.queues, "queues", 0, "queues of the device (default: 1, or all that there are with xdp)")
 	fl.BoolVar(&f.noOffload, "no-offload", false, "turn segmentation and checksum offloads off")
 	fl.StringVar(&f.pcapng, "pcapng", "", "file to record all packets to")
 	fl.Uint32Var(&f.snapLength, "snap-length", capture.DefaultSnapLength, "bytes of each packet to record")
@@ -250,7 +251,7 @@ type linkSpec struct {
 }
 
 // linkKinds are the values that --link may begin with.
-var linkKinds = []string{"tap", "tun"}
+var linkKinds = []string{"tap", "tun", "xdp"}
 
 // linkSpec parses the flags of the device.
 func (f *proxyFlags) linkSpec() (linkSpec, error) {
@@ -258,10 +259,10 @@ func (f *proxyFlags) linkSpec() (linkSpec, error) {
 	var ok bool
 	spec.kind, spec.name, ok = strings.Cut(f.link, ":")
 	if !ok || spec.name == "" || !slices.Contains(linkKinds, spec.kind) {
-		return spec, usageErrorf("proxy: --link %q is not KIND:NAME with a KIND of %s", f.link, strings.Join(linkKinds, " or "))
+		return spec, usageErrorf("proxy: --link %q is not KIND:NAME with a KIND of %s", f.link, strings.Join(linkKinds, ", "))
 	}
-	if f.queues < 1 {
-		return spec, usageErrorf("proxy: --queues %d, want at least 1", f.queues)
+	if f.queues < 0 {
+		return spec, usageErrorf("proxy: --queues %d, want at least 1, or 0 for the default", f.queues)
 	}
 	if f.linkAddress != "" {
 		mac, err := net.ParseMAC(f.linkAddress)

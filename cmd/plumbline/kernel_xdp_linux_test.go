@@ -1,0 +1,181 @@
+//go:build amd64 || arm64
+
+package main
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"gvisor.dev/gvisor/pkg/tcpip/checksum"
+
+	"github.com/plumbline/plumbline/internal/nstest"
+)
+
+// newVethLab makes a lab with a veth pair: dev0 is for the proxy, and the
+// kernel's addresses are on the other end.
+func newVethLab(t *testing.T, mtu, queues int) *lab {
+	t.Helper()
+	l := &lab{Namespace: nstest.New(t), t: t, link: "xdp:dev0"}
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.MTU, attrs.NumRxQueues, attrs.NumTxQueues = "dev0", mtu, queues, queues
+	h := l.Netlink()
+	veth := &netlink.Veth{
+		LinkAttrs: attrs, PeerName: "dev1", PeerMTU: uint32(mtu),
+		PeerNumRxQueues: uint32(queues), PeerNumTxQueues: uint32(queues),
+	}
+	if err := h.LinkAdd(veth); err != nil {
+		t.Fatalf("adding a veth pair: %v", err)
+	}
+	l.Sysctl(t, "net.ipv6.conf.dev0.disable_ipv6", "1") // the kernel stays out of it
+	ours, err := h.LinkByName("dev0")
+	if err == nil {
+		l.device, err = h.LinkByName("dev1")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.SetUp(t, ours)
+	l.AddAddr(t, l.device, kernelIP["IPv4"]+"/24")
+	l.AddAddr(t, l.device, kernelIP["IPv6"]+"/64")
+	return l
+}
+
+// ping, curl and iperf3 reach the netstack over AF_XDP.
+func TestKernelXDP(t *testing.T) {
+	eachStack(t, func(t *testing.T, stack, version string) {
+		l := newVethLab(t, 1500, 2)
+		n := size(8 << 20)
+		server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", strconv.FormatInt(n, 10))
+			_, _ = io.Copy(w, pattern(n))
+		})}
+		listener := l.Listen(t, "tcp", "127.0.0.1:0")
+		go server.Serve(listener)
+		t.Cleanup(func() { server.Close() })
+		l.program("Server listening", "iperf3", "--server", "--port", "5201", "--forceflush")
+		p := l.proxy(stack, "--listen", "80", "--to", listener.Addr().String(), "--listen", "5201", "--to", "127.0.0.1:5201")
+
+		l.ping(version, 1400)
+
+		file := filepath.Join(t.TempDir(), "file")
+		l.Run(t, "curl", "--silent", "--show-error", "--fail", "--max-time", "60", "--output", file,
+			"http://"+net.JoinHostPort(stackIP[version], "80")+"/")
+		f, err := os.Open(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if got, m, err := sum(f); err != nil || got != wantSum(n) {
+			t.Errorf("curl got %d bytes that are not the %d sent, %v", m, n, err)
+		}
+
+		for _, direction := range [][]string{nil, {"--reverse"}} {
+			out := l.Run(t, "iperf3", append([]string{
+				"--client", stackIP[version], "--port", "5201", "--bytes", strconv.FormatInt(size(32<<20), 10), "--json",
+			}, direction...)...)
+			var result struct {
+				End struct {
+					Received struct {
+						Bytes int64
+						Rate  float64 `json:"bits_per_second"`
+					} `json:"sum_received"`
+				}
+			}
+			if err := json.Unmarshal([]byte(out), &result); err != nil {
+				t.Fatalf("%v in %s", err, out)
+			}
+			if got := result.End.Received.Bytes; got < size(16<<20) {
+				t.Errorf("iperf3 received %d bytes", got)
+			}
+			t.Logf("%v %5.2f Gbit/s", direction, result.End.Received.Rate/1e9)
+		}
+		p.stop()
+		if out, _ := p.output(); !strings.Contains(out, "xdp:dev0:    copy mode") {
+			t.Errorf("no statistics of the device:\n%s", out)
+		}
+	})
+}
+
+// ping sends an echo request with size bytes of data from the kernel's end (RFC
+// 792, RFC 4443, §4.1) and waits for the reply.
+func (l *lab) ping(version string, size int) {
+	l.t.Helper()
+	network, request, reply := "ip4:icmp", byte(8), byte(0)
+	if version == "IPv6" {
+		network, request, reply = "ip6:ipv6-icmp", 128, 129
+	}
+	c, err := l.Dial(network, stackIP[version], nil)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	defer c.Close()
+	data, err := io.ReadAll(pattern(int64(size)))
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	echo := slices.Concat([]byte{request, 0, 0, 0, 0, 7, 0, 1}, data)
+	if version == "IPv4" { // the kernel does it for IPv6
+		binary.BigEndian.PutUint16(echo[2:], ^checksum.Checksum(echo, 0))
+	}
+	_ = c.SetDeadline(time.Now().Add(patience))
+	if _, err := c.Write(echo); err != nil {
+		l.t.Fatal(err)
+	}
+	for b := make([]byte, 1<<16); ; {
+		n, _, err := c.(*net.IPConn).ReadFrom(b)
+		if err != nil {
+			l.t.Fatalf("no reply to a ping: %v", err)
+		}
+		if n >= 8 && b[0] == reply {
+			if !bytes.Equal(b[4:n], echo[4:]) {
+				l.t.Errorf("the reply to a ping has other data")
+			}
+			return
+		}
+	}
+}
+
+// Jumbo frames take several buffers, and arrive unaltered.
+func TestKernelXDPJumbo(t *testing.T) {
+	l := newVethLab(t, 9000, 1)
+	n := size(20e6)
+	serve := func(c *net.TCPConn) {
+		if err := exchangePattern(c, n); err != nil {
+			t.Errorf("server: %v", err)
+		}
+	}
+	p := l.proxy("tcpx", "--listen", "7", "--to", l.serve("", serve))
+	if err := exchangePattern(l.dial(net.JoinHostPort(stackIP["IPv4"], "7")), n); err != nil {
+		t.Errorf("client: %v", err)
+	}
+	p.stop()
+	if out, _ := p.output(); strings.Contains(out, "(0 large") {
+		t.Errorf("no large frames:\n%s", out)
+	}
+}
+
+// The proxy ends with one line when its device is deleted.
+func TestKernelXDPDeleted(t *testing.T) {
+	l := newVethLab(t, 1500, 1)
+	p := l.proxy("tcpx", "--listen", "7", "--to", "127.0.0.1:7")
+	if err := l.Netlink().LinkDel(l.device); err != nil {
+		t.Fatal(err)
+	}
+	<-p.ended
+	out, _ := p.output()
+	if p.err == nil || !strings.Contains(out, "xdp: dev0: the device is gone") {
+		t.Errorf("the proxy ended with %v:\n%s", p.err, out)
+	}
+}
