@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
 
+	"github.com/plumbline/plumbline/linkendpoints/internal/frame"
 	"github.com/plumbline/plumbline/linkendpoints/internal/vnet"
 )
 
@@ -224,5 +225,5 @@ func deviceMTU(name string) uint32 {
 	if err := unix.IoctlIfreq(fd, unix.SIOCGIFMTU, ifr); err != nil {
 		return 0
 	}
-	return min(ifr.Uint32(), maxMTU)
+	return min(ifr.Uint32(), frame.MaxIPSize)
 }

@@ -36,4 +36,8 @@
 // A bad frame is counted (Stats) and dropped. A device that is down refuses
 // packets until it is up again. A device that is deleted ends the endpoint: it
 // closes itself and calls Options.OnFailure once.
+//
+// Wait waits for the last delivery. gVisor's Stack.Wait and Stack.Destroy call it
+// with a lock held that the delivery may need: remove the NIC first
+// (Stack.RemoveNIC), then destroy the stack.
 package tap

@@ -1,20 +1,15 @@
 package tap
 
 import (
-	"fmt"
-	"os"
-	"sync"
 	"sync/atomic"
 
-	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
-)
 
-// gsoMaxSize is the most that a transport may leave to the link in one packet,
-// headers included: the total length of an IP packet has 16 bits.
-const gsoMaxSize = 65535
+	"github.com/plumbline/plumbline/linkendpoints/internal/frame"
+	"github.com/plumbline/plumbline/linkendpoints/internal/lifecycle"
+)
 
 // defaultMTU is that of Ethernet (RFC 894), for a device that cannot be asked.
 const defaultMTU = 1500
@@ -32,33 +27,13 @@ type Endpoint struct {
 	vnetHdr     bool // frames carry a virtio-net header
 	offload     bool // segmentation and checksums may be left to either side
 	promiscuous bool
-	onFailure   func(error)
 
 	rx []*rxQueue
 	tx []*txQueue
 
-	addr   atomic.Pointer[tcpip.LinkAddress]
-	mtu    atomic.Uint32
-	closed atomic.Bool // set with mu held, read by writers without
-
-	mu      sync.Mutex
-	current *session // nil unless attached; guarded by mu
-	last    *session // current, or the one before Attach(nil); guarded by mu
-	onClose func()   // guarded by mu
-	err     error    // why the endpoint closed itself; guarded by mu
-	// users counts who needs the descriptors: one until Close, and each
-	// receiving goroutine. Guarded by mu.
-	users int
-}
-
-// session is the time between Attach and Attach(nil).
-type session struct {
-	dispatcher stack.NetworkDispatcher
-	stopping   atomic.Bool
-	wake       int // eventfd, ends a receiver's poll
-	before     *session
-	receivers  sync.WaitGroup
-	done       chan struct{} // closed when all receivers of this and earlier sessions have returned
+	addr atomic.Pointer[tcpip.LinkAddress]
+	mtu  atomic.Uint32
+	life lifecycle.Lifecycle
 }
 
 // New opens a device and returns an endpoint that is not attached yet. The
@@ -95,13 +70,14 @@ func newEndpoint(d *device, opts Options) *Endpoint {
 		vnetHdr:     d.vnetHdr,
 		offload:     d.vnetHdr && !opts.NoOffload,
 		promiscuous: opts.Promiscuous,
-		onFailure:   opts.OnFailure,
-		users:       1,
 	}
+	life := lifecycle.Config{Name: "tap: " + d.name, Release: e.release, OnFailure: opts.OnFailure}
 	for _, fd := range d.fds {
 		e.rx = append(e.rx, newRxQueue(e, fd))
 		e.tx = append(e.tx, newTxQueue(e, fd))
+		life.Receivers = append(life.Receivers, e.rx[len(e.rx)-1].run)
 	}
+	e.life.Init(life)
 	mtu := opts.MTU
 	if mtu == 0 {
 		mtu = d.mtu
@@ -131,20 +107,13 @@ func oppositeAddress(kernel tcpip.LinkAddress) tcpip.LinkAddress {
 // Name returns the name of the device.
 func (e *Endpoint) Name() string { return e.name }
 
-// Err returns the error that made the endpoint close itself, or nil.
-func (e *Endpoint) Err() error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.err
-}
-
 // MTU implements stack.LinkEndpoint.
 func (e *Endpoint) MTU() uint32 { return e.mtu.Load() }
 
 // SetMTU implements stack.LinkEndpoint. It limits what the stack sends and is
 // capped at 65535; the MTU of the device limits what the kernel sends and is
 // not changed.
-func (e *Endpoint) SetMTU(mtu uint32) { e.mtu.Store(min(mtu, maxMTU)) }
+func (e *Endpoint) SetMTU(mtu uint32) { e.mtu.Store(min(mtu, frame.MaxIPSize)) }
 
 // MaxHeaderLength implements stack.LinkEndpoint.
 func (e *Endpoint) MaxHeaderLength() uint16 { return uint16(e.linkHeaderSize()) }
@@ -177,7 +146,7 @@ func (e *Endpoint) Capabilities() stack.LinkEndpointCapabilities {
 }
 
 // GSOMaxSize implements stack.GSOEndpoint.
-func (e *Endpoint) GSOMaxSize() uint32 { return gsoMaxSize }
+func (e *Endpoint) GSOMaxSize() uint32 { return frame.MaxIPSize }
 
 // SupportedGSO implements stack.GSOEndpoint.
 func (e *Endpoint) SupportedGSO() stack.SupportedGSO {
@@ -225,137 +194,35 @@ func (e *Endpoint) ParseHeader(pkt *stack.PacketBuffer) bool {
 // stops: one delivery a queue may still be under way, since the stack holds
 // locks here that the delivery may need. Wait waits for it. Frames that arrive
 // later are for the next dispatcher.
-func (e *Endpoint) Attach(dispatcher stack.NetworkDispatcher) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if dispatcher == nil {
-		e.stopLocked()
-		return
-	}
-	if e.current != nil || e.closed.Load() {
-		return
-	}
-	wake, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
-	if err != nil {
-		go e.fail(fmt.Errorf("cannot receive: %w", os.NewSyscallError("eventfd", err)))
-		return
-	}
-	s := &session{dispatcher: dispatcher, wake: wake, before: e.last, done: make(chan struct{})}
-	e.current, e.last = s, s
-	e.users++
-	s.receivers.Add(len(e.rx))
-	for _, q := range e.rx {
-		go q.run(s)
-	}
-	go e.end(s)
-}
+func (e *Endpoint) Attach(dispatcher stack.NetworkDispatcher) { e.life.Attach(dispatcher) }
 
-// end waits for the receivers of s and lets go of what they used.
-func (e *Endpoint) end(s *session) {
-	s.receivers.Wait()
-	e.mu.Lock()
-	unix.Close(s.wake)
-	s.wake = -1
-	s.before = nil
-	e.leaveLocked()
-	e.mu.Unlock()
-	close(s.done)
-}
+// IsAttached implements stack.LinkEndpoint.
+func (e *Endpoint) IsAttached() bool { return e.life.IsAttached() }
 
-// stopLocked tells the receivers to return. e.mu is held.
-func (e *Endpoint) stopLocked() {
-	s := e.current
-	if s == nil {
-		return
-	}
-	e.current = nil
-	s.stopping.Store(true)
-	if s.wake >= 0 {
-		one := [8]byte{1}
-		// The counter is at zero, so that this can neither block nor fail.
-		unix.Write(s.wake, one[:])
-	}
-}
+// Wait implements stack.LinkEndpoint: it returns when the receivers that
+// Attach(nil) or Close stopped have returned, and with them the last delivery.
+// While the endpoint is attached it blocks, so a stack that is to be destroyed
+// has to remove its NIC first. It must not be called from a delivery.
+func (e *Endpoint) Wait() { e.life.Wait() }
 
-// leaveLocked lets go of buffers and descriptors once nobody uses them. e.mu is
-// held.
-func (e *Endpoint) leaveLocked() {
-	e.users--
-	if e.users > 0 {
-		return
-	}
+// Close implements stack.LinkEndpoint. It runs the on-close action, stops
+// receiving, and lets go of the device as soon as the last delivery returned,
+// which Wait waits for. Calls after the first do nothing.
+func (e *Endpoint) Close() { e.life.Close() }
+
+// SetOnCloseAction implements stack.LinkEndpoint: action runs once, when the
+// endpoint is closed or closes itself, before it lets go of the device.
+func (e *Endpoint) SetOnCloseAction(action func()) { e.life.SetOnCloseAction(action) }
+
+// Err returns the error that made the endpoint close itself, or nil.
+func (e *Endpoint) Err() error { return e.life.Err() }
+
+// release lets go of buffers and descriptors.
+func (e *Endpoint) release() {
 	for _, q := range e.rx {
 		q.release()
 	}
 	for _, q := range e.tx {
 		q.close()
-	}
-}
-
-// IsAttached implements stack.LinkEndpoint.
-func (e *Endpoint) IsAttached() bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.current != nil
-}
-
-// Wait implements stack.LinkEndpoint: it returns when the receivers that
-// Attach(nil) or Close stopped have returned, and with them the last delivery.
-// While the endpoint is attached it blocks. It must not be called from a
-// delivery.
-func (e *Endpoint) Wait() {
-	e.mu.Lock()
-	s := e.last
-	e.mu.Unlock()
-	if s != nil {
-		<-s.done
-	}
-}
-
-// Close implements stack.LinkEndpoint. It runs the on-close action, stops
-// receiving, and lets go of the device as soon as the last delivery returned,
-// which Wait waits for. Calls after the first do nothing.
-func (e *Endpoint) Close() {
-	e.mu.Lock()
-	if e.closed.Load() {
-		e.mu.Unlock()
-		return
-	}
-	e.closed.Store(true)
-	action := e.onClose
-	e.onClose = nil
-	e.mu.Unlock()
-
-	if action != nil {
-		action()
-	}
-
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.stopLocked()
-	e.leaveLocked()
-}
-
-// SetOnCloseAction implements stack.LinkEndpoint: action runs once, when the
-// endpoint is closed or closes itself, before it lets go of the device.
-func (e *Endpoint) SetOnCloseAction(action func()) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.onClose = action
-}
-
-// fail ends the endpoint because its device became unusable.
-func (e *Endpoint) fail(err error) {
-	err = fmt.Errorf("tap: %s: %w", e.name, err)
-	e.mu.Lock()
-	if e.err != nil || e.closed.Load() {
-		e.mu.Unlock()
-		return
-	}
-	e.err = err
-	e.mu.Unlock()
-	e.Close()
-	if e.onFailure != nil {
-		e.onFailure(err)
 	}
 }

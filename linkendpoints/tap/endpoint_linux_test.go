@@ -14,6 +14,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
+	"github.com/plumbline/plumbline/linkendpoints/internal/lifecycle"
 	"github.com/plumbline/plumbline/linkendpoints/internal/vnet"
 )
 
@@ -339,77 +340,6 @@ func TestEndOfDescriptor(t *testing.T) {
 	}
 }
 
-// Small frames do not pin large buffers, and large ones are not copied.
-func TestTake(t *testing.T) {
-	for _, tt := range []struct {
-		size, n int
-		copied  bool
-	}{
-		{2048, 1, true}, {2048, 60, true}, {2048, 511, true}, {2048, 512, false}, {2048, 2048, false},
-		{65536, 1, true}, {65536, 16383, true}, {65536, 16384, false}, {65536, 65536, false},
-	} {
-		v := buffer.NewViewSize(tt.size)
-		original := v
-		got := take(&v, tt.n)
-		if got.Size() != tt.n {
-			t.Errorf("take(%d of %d) has %d bytes", tt.n, tt.size, got.Size())
-		}
-		if copied := got != original; copied != tt.copied || (v == nil) == copied {
-			t.Errorf("take(%d of %d): copied %t, want %t", tt.n, tt.size, copied, tt.copied)
-		}
-		if got.Capacity() > max(4*tt.n, 64) {
-			t.Errorf("take(%d of %d) holds %d bytes", tt.n, tt.size, got.Capacity())
-		}
-		got.Release()
-		if v != nil {
-			v.Release()
-		}
-	}
-}
-
-// A flow has one queue, whether or not the transport computed a hash; flows
-// spread.
-func TestFlowQueue(t *testing.T) {
-	e := &Endpoint{tx: make([]*txQueue, 4)}
-	packet := func(src byte, port uint16, fragment, hash bool) *stack.PacketBuffer {
-		pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{ReserveHeaderBytes: 28})
-		header.UDP(pkt.TransportHeader().Push(8)).Encode(&header.UDPFields{SrcPort: port, DstPort: 53})
-		fields := header.IPv4Fields{TotalLength: 28, Protocol: 17, SrcAddr: tcpip.AddrFrom4([4]byte{10, 0, 0, src}), DstAddr: tcpip.AddrFrom4([4]byte{10, 0, 0, 1})}
-		if fragment {
-			fields.Flags = header.IPv4FlagMoreFragments
-		}
-		header.IPv4(pkt.NetworkHeader().Push(20)).Encode(&fields)
-		pkt.NetworkProtocolNumber, pkt.TransportProtocolNumber = header.IPv4ProtocolNumber, header.UDPProtocolNumber
-		if hash {
-			pkt.Hash = uint32(port)
-		}
-		return pkt
-	}
-	var used [4]int
-	for src := range byte(8) {
-		for port := range uint16(8) {
-			a, b := packet(src, port, false, false), packet(src, port, false, false)
-			if e.flowQueue(a) != e.flowQueue(b) {
-				t.Errorf("two packets of one flow have queues %d and %d", e.flowQueue(a), e.flowQueue(b))
-			}
-			used[e.flowQueue(a)]++
-			// Later fragments have no ports, so the first may not use them.
-			f, g := packet(src, port, true, false), packet(src, port+1, true, false)
-			if e.flowQueue(f) != e.flowQueue(g) {
-				t.Error("fragments are spread by what is not a port")
-			}
-			if h := packet(src, port, false, true); port > 0 && e.flowQueue(h) != int(port)%4 {
-				t.Errorf("the transport's hash %d was not used", port)
-			}
-		}
-	}
-	for i, n := range used {
-		if n < 4 {
-			t.Errorf("queue %d has %d of 64 flows", i, n)
-		}
-	}
-}
-
 func TestOptionsCheck(t *testing.T) {
 	for _, tt := range []struct {
 		o    Options
@@ -454,7 +384,7 @@ func FuzzReceive(f *testing.F) {
 		c := newCollector()
 		defer c.drain()
 		n := min(len(b), vnet.HeaderSize+headSize+tailSize)
-		q.receive(&session{dispatcher: c}, n)
+		q.receive(&lifecycle.Session{Dispatcher: c}, n)
 		s := e.Stats()
 		if s.RxFrames+s.RxDropped() != 1 {
 			t.Fatalf("a frame of %d bytes left the counters at %+v", len(b), s)

@@ -7,6 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
+
+	"github.com/plumbline/plumbline/linkendpoints/internal/frame"
 )
 
 // Mode says what the frames of a device are.
@@ -29,9 +31,6 @@ func (m Mode) String() string {
 
 // maxQueues is the kernel's limit for one device (MAX_TAP_QUEUES).
 const maxQueues = 256
-
-// maxMTU is the size of the largest IP packet that is not a jumbogram.
-const maxMTU = 65535
 
 // Options describe an endpoint. Either Name or FDs is required.
 type Options struct {
@@ -95,8 +94,8 @@ func (o *Options) check() error {
 		return fmt.Errorf("tap: %d queues, the limit is %d", o.Queues, maxQueues)
 	case len(o.FDs) > maxQueues:
 		return fmt.Errorf("tap: %d descriptors, the limit is %d", len(o.FDs), maxQueues)
-	case o.MTU > maxMTU:
-		return fmt.Errorf("tap: MTU %d, the limit is %d", o.MTU, maxMTU)
+	case o.MTU > frame.MaxIPSize:
+		return fmt.Errorf("tap: MTU %d, the limit is %d", o.MTU, frame.MaxIPSize)
 	case o.LinkAddress != "" && len(o.LinkAddress) != header.EthernetAddressSize:
 		return fmt.Errorf("tap: link address of %d bytes, want %d", len(o.LinkAddress), header.EthernetAddressSize)
 	case o.LinkAddress != "" && o.LinkAddress[0]&1 != 0:

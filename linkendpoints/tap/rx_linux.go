@@ -11,6 +11,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
+	"github.com/plumbline/plumbline/linkendpoints/internal/frame"
+	"github.com/plumbline/plumbline/linkendpoints/internal/lifecycle"
 	"github.com/plumbline/plumbline/linkendpoints/internal/vnet"
 )
 
@@ -52,21 +54,17 @@ func newRxQueue(e *Endpoint, fd int) *rxQueue {
 }
 
 // run receives until s stops or the device is gone.
-func (q *rxQueue) run(s *session) {
-	defer s.receivers.Done()
-	if s.before != nil {
-		<-s.before.done
-	}
-	if n := q.held; n > 0 && !s.stopping.Load() {
+func (q *rxQueue) run(s *lifecycle.Session) {
+	if n := q.held; n > 0 && !s.Stopping() {
 		q.held = 0
 		q.receive(s, n)
 	}
 	failed := 0
-	for !s.stopping.Load() {
+	for !s.Stopping() {
 		n, errno := q.read()
 		switch {
 		case errno == 0 && n > 0:
-			if s.stopping.Load() {
+			if s.Stopping() {
 				q.held = n
 				return
 			}
@@ -85,7 +83,7 @@ func (q *rxQueue) run(s *session) {
 		q.counters.errors.Add(1)
 		failed++
 		if err := fatalReadError(errno, failed); err != nil {
-			q.e.fail(err)
+			q.e.life.Fail(err)
 			return
 		}
 	}
@@ -105,9 +103,9 @@ func fatalReadError(errno unix.Errno, failed int) error {
 }
 
 // poll waits until there is something to read or s stops.
-func (q *rxQueue) poll(s *session) unix.Errno {
+func (q *rxQueue) poll(s *lifecycle.Session) unix.Errno {
 	fds := [2]unix.PollFd{
-		{Fd: int32(s.wake), Events: unix.POLLIN},
+		{Fd: int32(s.Wake()), Events: unix.POLLIN},
 		{Fd: int32(q.fd), Events: unix.POLLIN},
 	}
 	if _, err := unix.Poll(fds[:], -1); err != nil && !errors.Is(err, unix.EINTR) {
@@ -131,10 +129,10 @@ func (q *rxQueue) read() (int, unix.Errno) {
 	}
 	iov := q.iovecs[:0]
 	if q.e.vnetHdr {
-		iov = appendIovec(iov, q.header[:])
+		iov = frame.AppendIovec(iov, q.header[:])
 	}
-	iov = appendIovec(iov, q.head.AsSlice())
-	iov = appendIovec(iov, q.tail.AsSlice())
+	iov = frame.AppendIovec(iov, q.head.AsSlice())
+	iov = frame.AppendIovec(iov, q.tail.AsSlice())
 	n, _, errno := unix.RawSyscall(unix.SYS_READV, uintptr(q.fd), uintptr(unsafe.Pointer(&iov[0])), uintptr(len(iov)))
 	return int(n), errno
 }
@@ -145,17 +143,13 @@ func (q *rxQueue) release() {
 		q.held = 0
 		q.counters.detached.Add(1)
 	}
-	for _, v := range []**buffer.View{&q.head, &q.tail} {
-		if *v != nil {
-			(*v).Release()
-			*v = nil
-		}
-	}
+	frame.Release(&q.head)
+	frame.Release(&q.tail)
 	clear(q.iovecs[:])
 }
 
 // receive checks the frame of n bytes that was just read and delivers it.
-func (q *rxQueue) receive(s *session, n int) {
+func (q *rxQueue) receive(s *lifecycle.Session, n int) {
 	c := &q.counters
 	var h vnet.Header
 	if q.e.vnetHdr {
@@ -171,7 +165,7 @@ func (q *rxQueue) receive(s *session, n int) {
 	case n < l2 || n == 0:
 		c.short.Add(1)
 		return
-	case n > l2+maxMTU:
+	case n > l2+frame.MaxIPSize:
 		// Longer than an IP packet can be; what did not fit was cut off.
 		c.giant.Add(1)
 		return
@@ -190,7 +184,7 @@ func (q *rxQueue) receive(s *session, n int) {
 	if q.e.offload && !q.verify(proto, h, l2, vnet.Packet{Head: head[l2:], Tail: tail}) {
 		return
 	}
-	if s.stopping.Load() {
+	if s.Stopping() {
 		c.detached.Add(1)
 		return
 	}
@@ -199,7 +193,7 @@ func (q *rxQueue) receive(s *session, n int) {
 	if h.GSOType != vnet.GSONone {
 		c.gso.Add(1)
 	}
-	q.deliver(s.dispatcher, proto, pktType, l2, n)
+	q.deliver(s.Dispatcher, proto, pktType, l2, n)
 }
 
 // verify checks what the kernel did not vouch for and counts the outcome.
@@ -223,9 +217,9 @@ func (q *rxQueue) verify(proto tcpip.NetworkProtocolNumber, h vnet.Header, l2 in
 }
 
 // classify reads the link header: the protocol of the packet and who it is for.
-func (e *Endpoint) classify(frame []byte) (tcpip.NetworkProtocolNumber, tcpip.PacketType) {
+func (e *Endpoint) classify(b []byte) (tcpip.NetworkProtocolNumber, tcpip.PacketType) {
 	if e.mode == TUN {
-		switch header.IPVersion(frame) {
+		switch header.IPVersion(b) {
 		case header.IPv4Version:
 			return header.IPv4ProtocolNumber, tcpip.PacketHost
 		case header.IPv6Version:
@@ -233,48 +227,15 @@ func (e *Endpoint) classify(frame []byte) (tcpip.NetworkProtocolNumber, tcpip.Pa
 		}
 		return 0, tcpip.PacketHost // for the NIC to count as unknown
 	}
-	eth := header.Ethernet(frame)
-	// The destination is compared byte by byte: a tcpip.LinkAddress of it would
-	// be an allocation.
-	dst := frame[:header.EthernetAddressSize]
-	switch {
-	case string(dst) == string(header.EthernetBroadcastAddress):
-		return eth.Type(), tcpip.PacketBroadcast
-	case dst[0]&1 != 0:
-		return eth.Type(), tcpip.PacketMulticast
-	case string(dst) == string(e.LinkAddress()):
-		return eth.Type(), tcpip.PacketHost
-	}
-	return eth.Type(), tcpip.PacketOtherHost
+	return frame.Classify(b, e.LinkAddress())
 }
 
 // deliver passes the frame of n bytes in the queue's views to the stack.
 func (q *rxQueue) deliver(d stack.NetworkDispatcher, proto tcpip.NetworkProtocolNumber, pktType tcpip.PacketType, l2, n int) {
-	payload := buffer.MakeWithView(take(&q.head, min(n, headSize)))
+	payload := buffer.MakeWithView(frame.Take(&q.head, min(n, headSize)))
 	if n > headSize {
 		// The view is the caller's no more once it is appended.
-		payload.Append(take(&q.tail, n-headSize))
+		payload.Append(frame.Take(&q.tail, n-headSize))
 	}
-	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: payload})
-	pkt.PktType = pktType
-	pkt.NetworkProtocolNumber = proto
-	if l2 > 0 {
-		pkt.LinkHeader().Consume(l2)
-	}
-	d.DeliverNetworkPacket(proto, pkt)
-	pkt.DecRef()
-}
-
-// take returns a view of the first n bytes of *v. If they fill at least a
-// quarter, it is *v itself, and *v becomes nil; otherwise they are copied into
-// a view of the right size, so that small frames in a socket's queue hold no
-// more memory than they account for, and a large chunk need not be cleared.
-func take(v **buffer.View, n int) *buffer.View {
-	full := *v
-	if n < full.Size()/4 {
-		return buffer.NewViewWithData(full.AsSlice()[:n])
-	}
-	*v = nil
-	full.CapLength(n)
-	return full
+	frame.Deliver(d, proto, pktType, l2, payload)
 }

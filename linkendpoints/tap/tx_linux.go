@@ -7,14 +7,11 @@ import (
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
-	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
+	"github.com/plumbline/plumbline/linkendpoints/internal/frame"
 	"github.com/plumbline/plumbline/linkendpoints/internal/vnet"
 )
-
-// maxIovecs is the kernel's limit for one writev (UIO_MAXIOV).
-const maxIovecs = 1024
 
 // txQueue writes to one queue of the device.
 type txQueue struct {
@@ -64,9 +61,9 @@ func (e *Endpoint) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) 
 	// Neighbours of one flow go together; the order within a flow is kept.
 	done := 0
 	for done < len(list) {
-		q := e.tx[e.flowQueue(list[done])]
+		q := e.tx[frame.Queue(list[done], len(e.tx))]
 		end := done + 1
-		for end < len(list) && e.tx[e.flowQueue(list[end])] == q {
+		for end < len(list) && e.tx[frame.Queue(list[end], len(e.tx))] == q {
 			end++
 		}
 		n, err := q.write(list[done:end])
@@ -76,49 +73,6 @@ func (e *Endpoint) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) 
 		}
 	}
 	return done, nil
-}
-
-// flowQueue chooses the queue of a packet.
-func (e *Endpoint) flowQueue(pkt *stack.PacketBuffer) int {
-	h := pkt.Hash
-	if h == 0 {
-		h = flowHash(pkt)
-	}
-	return int(h % uint32(len(e.tx)))
-}
-
-// flowHash hashes what identifies a flow: only TCP sets PacketBuffer.Hash. It
-// is FNV-1a over addresses, protocol and ports; fragments have no ports.
-func flowHash(pkt *stack.PacketBuffer) uint32 {
-	h := uint32(2166136261)
-	add := func(b []byte) {
-		for _, c := range b {
-			h = (h ^ uint32(c)) * 16777619
-		}
-	}
-	net := pkt.NetworkHeader().Slice()
-	switch {
-	case pkt.NetworkProtocolNumber == header.IPv4ProtocolNumber && len(net) >= header.IPv4MinimumSize:
-		ip := header.IPv4(net)
-		add(net[9:10])
-		add(net[12:20])
-		if ip.More() || ip.FragmentOffset() != 0 {
-			return h
-		}
-	case pkt.NetworkProtocolNumber == header.IPv6ProtocolNumber && len(net) >= header.IPv6MinimumSize:
-		add(net[6:7])
-		add(net[8:40])
-		if net[6] == uint8(header.IPv6FragmentExtHdrIdentifier) {
-			return h
-		}
-	}
-	switch pkt.TransportProtocolNumber {
-	case header.TCPProtocolNumber, header.UDPProtocolNumber:
-		if t := pkt.TransportHeader().Slice(); len(t) >= 4 {
-			add(t[:4])
-		}
-	}
-	return h
 }
 
 // write writes packets of one queue, as described at WritePackets.
@@ -150,13 +104,13 @@ func (q *txQueue) write(list []*stack.PacketBuffer) (int, tcpip.Error) {
 
 // writeLocked writes one packet. q.mu is held.
 func (q *txQueue) writeLocked(pkt *stack.PacketBuffer) tcpip.Error {
-	if q.fd < 0 || q.e.closed.Load() {
+	if q.fd < 0 || q.e.life.Closed() {
 		return &tcpip.ErrClosedForSend{}
 	}
 	size := pkt.Size()
 	l2 := q.e.linkHeaderSize()
 	switch {
-	case size > l2+maxMTU:
+	case size > l2+frame.MaxIPSize:
 		return &tcpip.ErrMessageTooLong{}
 	case size < l2 || size == 0:
 		return &tcpip.ErrMalformedHeader{}
@@ -187,28 +141,19 @@ func (q *txQueue) writeLocked(pkt *stack.PacketBuffer) tcpip.Error {
 func (q *txQueue) writev(pkt *stack.PacketBuffer) unix.Errno {
 	iov := q.iovecs[:0]
 	if q.e.vnetHdr {
-		iov = appendIovec(iov, q.header[:])
+		iov = frame.AppendIovec(iov, q.header[:])
 	}
-	views, skip := pkt.AsViewList()
-	for v := views.Front(); v != nil; v = v.Next() {
-		b := v.AsSlice()
-		if skip >= len(b) {
-			skip -= len(b)
-			continue
-		}
-		iov = appendIovec(iov, b[skip:])
-		skip = 0
-	}
+	iov = frame.AppendPacket(iov, pkt)
 	q.iovecs = iov
-	if len(iov) > maxIovecs {
+	if len(iov) > frame.MaxIovecs {
 		// Hundreds of tiny views: one copy is cheaper than it looks.
 		flat := pkt.ToView()
 		defer flat.Release()
 		iov = iov[:0]
 		if q.e.vnetHdr {
-			iov = appendIovec(iov, q.header[:])
+			iov = frame.AppendIovec(iov, q.header[:])
 		}
-		iov = appendIovec(iov, flat.AsSlice())
+		iov = frame.AppendIovec(iov, flat.AsSlice())
 	}
 	var errno unix.Errno
 	for {
@@ -221,13 +166,6 @@ func (q *txQueue) writev(pkt *stack.PacketBuffer) unix.Errno {
 	runtime.KeepAlive(pkt)
 	clear(iov) // or the arena would keep the payload alive
 	return errno
-}
-
-// appendIovec appends b, which is not empty.
-func appendIovec(iov []unix.Iovec, b []byte) []unix.Iovec {
-	v := unix.Iovec{Base: &b[0]}
-	v.SetLen(len(b))
-	return append(iov, v)
 }
 
 // writeError says what errno of a write means to a stack.
