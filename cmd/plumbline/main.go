@@ -1,6 +1,6 @@
 // Command plumbline runs what the Plumbline packages offer: the conformance
-// suite, a checker of packet captures, a TCP proxy on a netstack of its own,
-// and, as it comes, the congestion testbed.
+// suite, a checker of packet captures, a TCP proxy on a netstack of its own, and
+// the congestion testbed.
 //
 // The exit status is 0 when all is well, 1 when a check failed or a command
 // could not finish, and 2 when it was called wrongly.
@@ -131,6 +131,7 @@ Exit status: 0 all well, 1 a check failed or the command could not finish,
 		SilenceErrors: true,
 	}
 	root.AddCommand(
+		newBenchCommand(),
 		newCheckCommand(),
 		newConformCommand(),
 		newProxyCommand(),

@@ -3,13 +3,11 @@ package target
 import (
 	"fmt"
 	"maps"
-	"math/rand"
-	randv2 "math/rand/v2"
 	"net/netip"
-	"sync"
 	"time"
 
 	"github.com/plumbline/plumbline/conformance/target/vclock"
+	"github.com/plumbline/plumbline/internal/seeded"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
@@ -98,8 +96,8 @@ func (n *netstack) build(protocol stack.TransportProtocolFactory) error {
 		},
 		TransportProtocols: []stack.TransportProtocolFactory{protocol},
 		Clock:              n.clock,
-		SecureRNG:          newLockedReader(cfg.Seed),
-		RandSource:         newLockedSource(cfg.Seed),
+		SecureRNG:          seeded.Reader(cfg.Seed),
+		RandSource:         seeded.Source(cfg.Seed),
 	})
 	n.proto = n.stack.TransportProtocolInstance(header.TCPProtocolNumber)
 	if n.proto == nil {
@@ -262,52 +260,4 @@ func (n *netstack) Close() {
 	}
 	n.fds, n.ops = nil, nil
 	n.stack.Destroy()
-}
-
-// lockedReader is a seeded io.Reader for the stack's secure random numbers.
-// They are secure against nobody, which is the point of it.
-type lockedReader struct {
-	mu  sync.Mutex
-	src *randv2.ChaCha8
-}
-
-// newLockedReader returns a reader determined by seed.
-func newLockedReader(seed uint64) *lockedReader {
-	var key [32]byte
-	for i := range 8 {
-		key[i] = byte(seed >> (8 * i))
-	}
-	return &lockedReader{src: randv2.NewChaCha8(key)}
-}
-
-// Read implements io.Reader.
-func (r *lockedReader) Read(p []byte) (int, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.src.Read(p)
-}
-
-// lockedSource is a seeded rand.Source for the stack's other random numbers.
-type lockedSource struct {
-	mu  sync.Mutex
-	src rand.Source
-}
-
-// newLockedSource returns a source determined by seed.
-func newLockedSource(seed uint64) *lockedSource {
-	return &lockedSource{src: rand.NewSource(int64(seed))}
-}
-
-// Int63 implements rand.Source.
-func (s *lockedSource) Int63() int64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.src.Int63()
-}
-
-// Seed implements rand.Source.
-func (s *lockedSource) Seed(seed int64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.src.Seed(seed)
 }

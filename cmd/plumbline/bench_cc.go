@@ -1,0 +1,247 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"gvisor.dev/gvisor/pkg/log"
+
+	"github.com/plumbline/plumbline/congestion/testbed"
+)
+
+// benchCCFlags are the flags of `plumbline bench cc`.
+type benchCCFlags struct {
+	scenarios, algorithms, stacks []string
+	duration                      time.Duration
+	seed                          uint64
+	parallel                      int
+	shard                         string
+	list                          bool
+	json                          string
+}
+
+// The defaults run in seconds and show what distinguishes the algorithms.
+var (
+	defaultCCScenarios  = []string{"clean", "loss/1%", "bufferbloat/10bdp"}
+	defaultCCAlgorithms = []string{"reno", "cubic", "bbr"}
+)
+
+// newBenchCCCommand builds `plumbline bench cc`.
+func newBenchCCCommand() *cobra.Command {
+	var f benchCCFlags
+	cmd := &cobra.Command{
+		Use:   "cc [flags]",
+		Short: "Compare congestion control algorithms in virtual time",
+		Long: `Cc runs whole TCP stacks over an emulated bottleneck in virtual time and
+measures goodput, queueing delay, losses and fairness. The same seed gives the
+same results, however fast the machine is.
+
+Goodput, the time that packets wait in the queue and Jain's index of fairness are
+those of the steady state, without a warm-up at the start; drops, retransmits
+and time-outs are those of the whole run. "of max" is the share of what the link
+can carry beside headers, or, for a single flow among others, of all goodput.`,
+		Example: `  # Reno, CUBIC and BBR on three scenarios.
+  plumbline bench cc
+
+  # What scenarios are there?
+  plumbline bench cc --list
+
+  # Everything about random loss, against gVisor's own TCP, for a program.
+  plumbline bench cc --scenario loss --cc reno,cubic --stack tcpx,gvisor --json loss.json
+
+  # A large sweep in three parts, as in a CI matrix, and their union.
+  plumbline bench cc --scenario coexist --shard 1/3 --json part1.json
+  plumbline bench cc merge part1.json part2.json part3.json`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return f.run(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	fl := cmd.Flags()
+	fl.StringSliceVar(&f.scenarios, "scenario", defaultCCScenarios, "scenarios to run, whole or one variant; \"all\" for all")
+	fl.StringSliceVar(&f.algorithms, "cc", defaultCCAlgorithms, "algorithms to compare")
+	fl.StringSliceVar(&f.stacks, "stack", []string{"tcpx"}, "stacks to compare: "+strings.Join(kindNames(), ", "))
+	fl.DurationVar(&f.duration, "duration", 0, "virtual time of each scenario (default its own)")
+	fl.Uint64Var(&f.seed, "seed", 1, "seed of all that is random")
+	fl.IntVar(&f.parallel, "parallel", 0, "how many scenarios to run at a time (default the number of CPUs)")
+	fl.StringVar(&f.shard, "shard", "", "run only part i of n of the scenarios, as in 2/5")
+	fl.BoolVar(&f.list, "list", false, "list the scenarios and stop")
+	fl.StringVar(&f.json, "json", "", "write the results in JSON to this file, - for the standard output")
+	cmd.AddCommand(newBenchCCMergeCommand())
+	return cmd
+}
+
+// kindNames returns the names of the stacks.
+func kindNames() []string {
+	var names []string
+	for _, k := range testbed.Kinds() {
+		names = append(names, k.Name)
+	}
+	return names
+}
+
+// run runs the command.
+func (f *benchCCFlags) run(ctx context.Context, stdout, stderr io.Writer) error {
+	if f.list {
+		return listScenarios(stdout)
+	}
+	scenarios, err := f.expand()
+	if err != nil {
+		return usageErrorf("bench cc: %w", err)
+	}
+	out, err := createOutputs(stdout, f.json)
+	if err != nil {
+		return usageErrorf("bench cc: %w", err)
+	}
+	defer out.close()
+	// gVisor logs what it makes of losses.
+	log.SetLevel(log.Warning)
+	log.SetTarget(log.GoogleEmitter{Writer: &log.Writer{Next: io.Discard}})
+
+	bar := newProgressLine(stderr)
+	sweep := testbed.Sweep{Scenarios: scenarios, Parallel: f.parallel, Progress: bar.update}
+	results, err := sweep.Run(ctx)
+	bar.clear()
+	if err != nil {
+		return err
+	}
+	testbed.Sort(results)
+	return out.write(results)
+}
+
+// expand puts together what to run.
+func (f *benchCCFlags) expand() ([]*testbed.Scenario, error) {
+	if f.parallel < 0 {
+		return nil, fmt.Errorf("--parallel %d is negative", f.parallel)
+	}
+	if f.duration < 0 {
+		return nil, fmt.Errorf("--duration %v is negative", f.duration)
+	}
+	var shard testbed.Shard
+	if f.shard != "" {
+		var err error
+		if shard, err = testbed.ParseShard(f.shard); err != nil {
+			return nil, fmt.Errorf("--shard: %w", err)
+		}
+	}
+	names := f.scenarios
+	if slices.Contains(names, "all") {
+		names = nil
+		for _, family := range testbed.Families() {
+			names = append(names, family.Name)
+		}
+	}
+	var all []*testbed.Scenario
+	for _, name := range names {
+		for _, stack := range f.stacks {
+			kind, err := testbed.KindOf(stack)
+			if err != nil {
+				return nil, fmt.Errorf("--stack: %w", err)
+			}
+			algorithms, err := f.algorithmsOf(kind)
+			if err != nil {
+				return nil, err
+			}
+			s, err := testbed.Expand(name, testbed.Params{Stack: stack, Algorithms: algorithms, Seed: f.seed, Duration: f.duration})
+			if err != nil {
+				return nil, fmt.Errorf("--scenario: %w", err)
+			}
+			all = append(all, s...)
+		}
+	}
+	for _, s := range all {
+		if err := s.Validate(); err != nil {
+			return nil, fmt.Errorf("scenario %s: %w", s.Name, err)
+		}
+	}
+	if len(all) == 0 {
+		return nil, errors.New("nothing to run: these scenarios need more than one algorithm")
+	}
+	return shard.Select(all), nil
+}
+
+// algorithmsOf returns the chosen algorithms that a stack has. Where several stacks are compared, one may lack some of them.
+func (f *benchCCFlags) algorithmsOf(kind testbed.Kind) ([]string, error) {
+	known := kind.Algorithms()
+	var out []string
+	for _, a := range f.algorithms {
+		if slices.Contains(known, a) {
+			out = append(out, a)
+		} else if len(f.stacks) == 1 || !knownToAny(a) {
+			return nil, fmt.Errorf("--cc: %s has no %q; it has %s", kind.Name, a, strings.Join(known, ", "))
+		}
+	}
+	return out, nil
+}
+
+func knownToAny(algorithm string) bool {
+	return slices.ContainsFunc(testbed.Kinds(), func(k testbed.Kind) bool { return slices.Contains(k.Algorithms(), algorithm) })
+}
+
+// listScenarios prints the built-in scenarios.
+func listScenarios(w io.Writer) error {
+	for _, f := range testbed.Families() {
+		if _, err := fmt.Fprintf(w, "%-12s %s\n", f.Name, f.About); err != nil {
+			return err
+		}
+		if len(f.Variants) > 0 {
+			if _, err := fmt.Fprintf(w, "%-12s   %s\n", "", strings.Join(f.Variants, " ")); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// newBenchCCMergeCommand builds `plumbline bench cc merge`.
+func newBenchCCMergeCommand() *cobra.Command {
+	var jsonName string
+	cmd := &cobra.Command{
+		Use:   "merge [flags] FILE...",
+		Short: "Put the results of several runs together",
+		Long: `Merge reads files that bench cc wrote with --json, of shards for example, and
+writes one report.`,
+		Example: `  plumbline bench cc merge --json all.json part*.json`,
+		Args:    cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			results, err := readResults(args)
+			if err != nil {
+				return usageErrorf("bench cc merge: %w", err)
+			}
+			out, err := createOutputs(cmd.OutOrStdout(), jsonName)
+			if err != nil {
+				return usageErrorf("bench cc merge: %w", err)
+			}
+			defer out.close()
+			return out.write(results)
+		},
+	}
+	cmd.Flags().StringVar(&jsonName, "json", "", "write the results in JSON to this file, - for the standard output")
+	return cmd
+}
+
+// readResults reads the results in files and puts them into the order of a run without shards.
+func readResults(names []string) ([]*testbed.Result, error) {
+	var all []*testbed.Result
+	for _, name := range names {
+		f, err := os.Open(name)
+		if err != nil {
+			return nil, err
+		}
+		results, err := testbed.ReadJSON(f)
+		f.Close()
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		all = append(all, results...)
+	}
+	testbed.Sort(all)
+	return all, nil
+}

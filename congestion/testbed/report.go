@@ -1,0 +1,131 @@
+package testbed
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+)
+
+// column is one of a table.
+type column struct {
+	title string
+	// cell returns what a row shows, "" for nothing. A column without any cell is left out.
+	cell func(*Result) string
+	// ofFlow does so for the row of a flow; nil means nothing.
+	ofFlow func(*FlowResult) string
+}
+
+// columns are those of WriteTable.
+var columns = []column{
+	{"scenario", func(r *Result) string { return r.Scenario }, nil},
+	{"stack", func(r *Result) string { return r.Stack }, func(f *FlowResult) string { return f.Stack }},
+	{"algorithm", func(r *Result) string { return r.Algorithm }, func(f *FlowResult) string { return f.Algorithm }},
+	{"flows", func(r *Result) string { return fmt.Sprint(r.Flows) }, nil},
+	{"Mbit/s", func(r *Result) string { return fmt.Sprintf("%.2f", r.GoodputMbps) }, func(f *FlowResult) string { return fmt.Sprintf("%.2f", f.GoodputMbps) }},
+	{"of max", detail(func(d *Detail) string {
+		return unless(d.Utilisation == 0, "%.1f%%", 100*d.Utilisation)
+	}), func(f *FlowResult) string { return fmt.Sprintf("%.1f%%", 100*f.Share) }},
+	{"queue p50", func(r *Result) string { return fmt.Sprintf("%.1f", r.QueueP50Ms) }, nil},
+	{"p95", func(r *Result) string { return fmt.Sprintf("%.1f", r.QueueP95Ms) }, nil},
+	{"p99 ms", detail(func(d *Detail) string { return fmt.Sprintf("%.1f", d.QueueP99Ms) }), nil},
+	{"dropped", detail(func(d *Detail) string { return fmt.Sprint(d.Dropped) }), nil},
+	{"retrans", func(r *Result) string { return fmt.Sprint(r.Retransmits) }, func(f *FlowResult) string { return fmt.Sprint(f.Retransmits) }},
+	{"RTOs", func(r *Result) string { return fmt.Sprint(r.RTOs) }, func(f *FlowResult) string { return fmt.Sprint(f.RTOs) }},
+	{"Jain", func(r *Result) string { return unless(r.Flows < 2, "%.3f", r.Jain) }, nil},
+	{"fair after s", detail(func(d *Detail) string { return unless(d.ConvergenceSeconds <= 0, "%.1f", d.ConvergenceSeconds) }), nil},
+	{"power", detail(func(d *Detail) string { return unless(d.Power == 0, "%.2f", d.Power) }), nil},
+	{"FCT p50", detail(func(d *Detail) string { return unless(d.CompletionP50Ms == 0, "%.0f", d.CompletionP50Ms) }), nil},
+	{"p95 ms", detail(func(d *Detail) string { return unless(d.CompletionP95Ms == 0, "%.0f", d.CompletionP95Ms) }), nil},
+	{"sim s", func(r *Result) string { return fmt.Sprintf("%.0f", r.SimSeconds) }, nil},
+	{"wall s", func(r *Result) string { return fmt.Sprintf("%.1f", r.WallSeconds) }, nil},
+}
+
+// detail makes a cell of a Result of one of its Detail, empty if there is none.
+func detail(cell func(*Detail) string) func(*Result) string {
+	return func(r *Result) string {
+		if r.Detail == nil {
+			return ""
+		}
+		return cell(r.Detail)
+	}
+}
+
+func unless(empty bool, format string, args ...any) string {
+	if empty {
+		return ""
+	}
+	return fmt.Sprintf(format, args...)
+}
+
+// WriteTable writes results for a terminal: a row for each, and one for each flow below it where flows differ in stack or algorithm.
+func WriteTable(w io.Writer, results []*Result) error {
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	shown := slices.DeleteFunc(slices.Clone(columns), func(c column) bool {
+		return !slices.ContainsFunc(results, func(r *Result) bool { return c.cell(r) != "" })
+	})
+	row := func(cell func(*column) string) {
+		for i := range shown {
+			fmt.Fprint(tw, cell(&shown[i]), "\t")
+		}
+		fmt.Fprintln(tw)
+	}
+	row(func(c *column) string { return c.title })
+	for _, r := range results {
+		row(func(c *column) string { return cmp.Or(c.cell(r), "-") })
+		if !r.mixed() {
+			continue
+		}
+		for i := range r.Detail.PerFlow {
+			row(func(c *column) string {
+				if c.ofFlow == nil {
+					return ""
+				}
+				return c.ofFlow(&r.Detail.PerFlow[i])
+			})
+		}
+	}
+	return tw.Flush()
+}
+
+// mixed tells whether the flows differ in stack or algorithm and are few enough to be listed.
+func (r *Result) mixed() bool {
+	const few = 10
+	if !strings.Contains(r.Stack+r.Algorithm, "+") || r.Detail == nil {
+		return false
+	}
+	return len(r.Detail.PerFlow) <= few
+}
+
+// WriteJSON writes results as an array of objects, with the names that Result's fields are tagged with.
+func WriteJSON(w io.Writer, results []*Result) error {
+	if results == nil {
+		results = []*Result{}
+	}
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	return enc.Encode(results)
+}
+
+// ReadJSON reads what WriteJSON wrote. Unknown fields are an error, lest a file of another kind passes for an empty result.
+func ReadJSON(r io.Reader) ([]*Result, error) {
+	dec := json.NewDecoder(r)
+	dec.DisallowUnknownFields()
+	var results []*Result
+	if err := dec.Decode(&results); err != nil {
+		return nil, fmt.Errorf("not a report of bench cc: %w", err)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return nil, errors.New("not a report of bench cc: something follows the array")
+	}
+	for i, res := range results {
+		if res == nil || res.Scenario == "" {
+			return nil, fmt.Errorf("not a report of bench cc: result %d has no scenario", i+1)
+		}
+	}
+	return results, nil
+}
