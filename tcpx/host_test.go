@@ -56,6 +56,8 @@ type wire struct {
 	*pipe.Endpoint
 	// pass decides about each packet that leaves; nil passes all.
 	pass func(p *packet) bool
+	// mark decides which packets that allow it are marked as CE; nil marks none.
+	mark func(p *packet) bool
 	// full makes the link refuse packets.
 	full bool
 	// log holds the packets that left.
@@ -104,6 +106,9 @@ func (w *wire) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
 		w.mu.Unlock()
 		if w.pass != nil && !w.pass(&p) {
 			continue
+		}
+		if w.mark != nil && p.tos&3 != 0 && w.mark(&p) {
+			markCE(pkt)
 		}
 		var l stack.PacketBufferList
 		l.PushBack(pkt)

@@ -56,6 +56,7 @@ type protocolOptions struct {
 	synRetries                     uint8
 	delayedACK                     time.Duration
 	initialWindow                  int
+	ecn                            ECNMode
 	synQueue                       int
 	memoryBudget                   int64
 	orphanLimit                    int64
@@ -148,6 +149,31 @@ func WithInitialWindow(segments int) Option {
 	return func(o *protocolOptions) { o.initialWindow = segments }
 }
 
+// ECNMode tells whether connections use Explicit Congestion Notification.
+type ECNMode = tcb.ECNMode
+
+// The modes of ECN.
+const (
+	// ECNOff neither asks for ECN nor agrees to it.
+	ECNOff = tcb.ECNOff
+	// ECNOn asks for classic ECN (RFC 3168) and agrees to what the peer asks for.
+	ECNOn = tcb.ECNOn
+	// ECNPassive asks for nothing and agrees to what the peer asks for.
+	ECNPassive = tcb.ECNPassive
+	// ECNAccurate asks for accurate ECN (RFC 9768), takes classic ECN where the peer has no other, and agrees to what the peer asks for.
+	ECNAccurate = tcb.ECNAccurate
+)
+
+// WithECN sets how connections use Explicit Congestion Notification. The default is ECNPassive, as in Linux. A SYN that asks for ECN and gets no answer is sent again
+// without, so that a path that drops such SYNs costs time only. Accurate ECN feeds back by the ACE field alone; the AccECN option (RFC 9768 §3.2.3), which counts bytes,
+// is neither sent nor read. It panics if the mode does not exist.
+func WithECN(m ECNMode) Option {
+	if m > ECNAccurate {
+		panic(fmt.Sprintf("tcpx: unknown %v", m))
+	}
+	return func(o *protocolOptions) { o.ecn = m }
+}
+
 // WithInitialRTO sets the retransmission time-out before the first round-trip sample. The default is 1 s (RFC 6298 §2.1).
 func WithInitialRTO(d time.Duration) Option {
 	if d <= 0 {
@@ -176,6 +202,7 @@ func newOptions(opts []Option) protocolOptions {
 		synRetries:    defaultSynRetries,
 		delayedACK:    defaultDelayedACK,
 		initialWindow: 10,
+		ecn:           ECNPassive,
 		memoryBudget:  defaultBudget,
 		orphanLimit:   defaultOrphanLimit,
 		timeWaitLimit: defaultTimeWaitMax,
@@ -206,6 +233,7 @@ func (p *protocol) storeConfig() {
 		SndBufMax:            o.sndBuf.Max,
 		ChallengeACKInterval: p.challengeACKInterval(),
 		Moderate:             o.moderate,
+		ECN:                  o.ecn,
 	})
 }
 

@@ -48,7 +48,7 @@ func (p *protocol) parse(id stack.TransportEndpointID, pkt *stack.PacketBuffer, 
 	g := &s.seg
 	*g = tcb.Segment{} // the core keeps marks of its own in it
 	g.Seq, g.Ack = tcb.Seq(hdr.SequenceNumber()), tcb.Seq(hdr.AckNumber())
-	g.Flags = tcb.Flags(hdr.Flags())
+	g.Flags = tcb.Flags(hdr.Flags()) | tcb.Flags(hdr[header.TCPDataOffset]&1)<<8 // AE
 	g.Wnd, g.Up = hdr.WindowSize(), hdr.UrgentPointer()
 	// A malformed option ends the options but does not cost the segment (RFC 9293 MUST-7).
 	tcb.ParseOptions(hdr[header.TCPMinimumSize:], &g.Opts)

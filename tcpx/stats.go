@@ -35,6 +35,9 @@ type ProtocolStats struct {
 	ICMPIgnored, PMTUAccepted, PMTUIgnored tcpip.StatCounter
 	// TimeWaitRecycled counts connections in TIME-WAIT that were forgotten early, TimeWaitReused those that a new SYN replaced (RFC 6191).
 	TimeWaitRecycled, TimeWaitReused tcpip.StatCounter
+	// CEReceived counts segments that came with the mark of congestion, CE, on a connection with ECN (RFC 3168 §5), ECNReductions windows reduced since the peer echoed
+	// such marks.
+	CEReceived, ECNReductions tcpip.StatCounter
 	// OrphansReset counts connections reset at close because there were too many orphans.
 	OrphansReset tcpip.StatCounter
 }
@@ -144,6 +147,10 @@ func (p *protocol) counters(c tcb.Counter) (a, b *tcpip.StatCounter) {
 		return &own.PMTUAccepted, nil
 	case tcb.CountAckInvalid:
 		return &own.AcksInvalid, nil
+	case tcb.CountCE:
+		return &own.CEReceived, nil
+	case tcb.CountECNReduction:
+		return &own.ECNReductions, nil
 	}
 	// RSTs are counted where they are parsed and sent, refusals of the link where they happen, and how connections end in countEnd.
 	return nil, nil

@@ -227,7 +227,7 @@ func putHeader(b header.TCP, c *control) {
 	binary.BigEndian.PutUint16(b[header.TCPDstPortOffset:], c.id.RemotePort)
 	binary.BigEndian.PutUint32(b[header.TCPSeqNumOffset:], uint32(c.seq))
 	binary.BigEndian.PutUint32(b[header.TCPAckNumOffset:], uint32(c.ack))
-	b[header.TCPDataOffset] = byte(len(b) / 4 << 4)
+	b[header.TCPDataOffset] = byte(len(b)/4<<4) | byte(c.flags>>8)
 	b[header.TCPFlagsOffset] = byte(c.flags)
 	binary.BigEndian.PutUint16(b[header.TCPWinSizeOffset:], c.wnd)
 	binary.BigEndian.PutUint16(b[header.TCPChecksumOffset:], 0)

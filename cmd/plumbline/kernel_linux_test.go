@@ -152,6 +152,7 @@ var bulkVariants = []bulkVariant{
 	{name: "no SACK", sysctls: map[string]string{"net.ipv4.tcp_sack": "0"}},
 	{name: "no timestamps", sysctls: map[string]string{"net.ipv4.tcp_timestamps": "0"}},
 	{name: "no window scaling", sysctls: map[string]string{"net.ipv4.tcp_window_scaling": "0"}},
+	{name: "ECN", sysctls: map[string]string{"net.ipv4.tcp_ecn": "1"}},
 	{name: "MTU 576", dev: nstest.TAP{MTU: 576}},
 	{name: "MTU 1280", dev: nstest.TAP{MTU: 1280}},
 	{name: "MTU 9000", dev: nstest.TAP{MTU: 9000}},

@@ -16,7 +16,7 @@ var (
 
 // TCPX returns the kind of target that runs Plumbline's own TCP.
 func TCPX() Kind {
-	k := Netstack("tcpx", "Plumbline's TCP", Capabilities{}, tcpx.NewProtocol)
+	k := Netstack("tcpx", "Plumbline's TCP", Capabilities{ECN: true, AccECN: true}, tcpx.NewProtocol)
 	k.Open = func(cfg Config) (Target, error) {
 		n, err := openNetstack(cfg, tcpx.NewProtocol)
 		if err != nil {
@@ -31,7 +31,10 @@ func TCPX() Kind {
 // tcpxSettings are the settings that tcpx takes when it is made, by the name of
 // the sysctl.
 var tcpxSettings = map[string]func(value int64) tcpx.Option{
-	"net.ipv4.tcp_timestamps":     func(v int64) tcpx.Option { return tcpx.WithTimestamps(v != 0) },
+	"net.ipv4.tcp_timestamps": func(v int64) tcpx.Option { return tcpx.WithTimestamps(v != 0) },
+	"net.ipv4.tcp_ecn": func(v int64) tcpx.Option {
+		return tcpx.WithECN(tcpx.ECNMode(min(max(v, 0), int64(tcpx.ECNAccurate))))
+	},
 	"net.ipv4.tcp_window_scaling": func(v int64) tcpx.Option { return tcpx.WithWindowScaling(v != 0) },
 	"net.ipv4.tcp_max_syn_backlog": func(v int64) tcpx.Option {
 		return tcpx.WithSYNQueue(int(v))
@@ -114,6 +117,7 @@ func tcpxInfo(i tcpx.Info) Info {
 		"data_segs_in":              int64(i.DataSegsIn),
 		"notsent_bytes":             int64(i.NotsentBytes),
 		"delivered":                 int64(i.Delivered),
+		"delivered_ce":              int64(i.DeliveredCE),
 		"dsack_dups":                int64(i.DSACKDups),
 		"rcv_ooopack":               int64(i.RcvOOOPack),
 	}
@@ -122,8 +126,8 @@ func tcpxInfo(i tcpx.Info) Info {
 // infoOptions returns what was negotiated, in the bits of Linux's
 // tcpi_options.
 func infoOptions(i tcpx.Info) int64 {
-	const timestamps, sack, wscale = 1, 2, 4
-	return flag(i.OptTimestamps)*timestamps | flag(i.OptSACK)*sack | flag(i.OptWindowScale)*wscale
+	const timestamps, sack, wscale, ecn = 1, 2, 4, 8
+	return flag(i.OptECN)*ecn | flag(i.OptTimestamps)*timestamps | flag(i.OptSACK)*sack | flag(i.OptWindowScale)*wscale
 }
 
 // flag is 1 if b.

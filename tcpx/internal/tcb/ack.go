@@ -73,6 +73,7 @@ func (t *TCB) synAcked(now Time, s *Segment) bool {
 	if !t.has(flagDeferred) {
 		t.sampleSYN(now, s)
 	}
+	t.synAckFeedback(s)
 	t.firstWindow(s)
 	if s.Len == 0 && !s.Flags.Has(FIN) && t.deferred(now) {
 		return false
@@ -163,6 +164,7 @@ func (t *TCB) processACK(now Time, s *Segment) {
 	t.sampleRTT(now, s, &n)
 	t.detectLoss(now, &n)
 	t.recover(now, s, &n)
+	t.congestionEcho(now, s, &n)
 	t.tellController(now, &n)
 	t.concluded(now, &n)
 	t.windowNews(now)
@@ -363,7 +365,11 @@ func (t *TCB) tellController(now Time, n *ackNews) {
 	e.InRecovery = n.state == caRecovery || t.rec.state == caRecovery
 	e.InLoss = n.state == caLoss || t.rec.state == caLoss
 	if e.Sample.Valid {
-		t.stats.rate, t.stats.rateAppLimited = e.Sample.DeliveryRate, e.Sample.AppLimited
+		t.stats.rate = e.Sample.DeliveryRate
+		t.drop(flagRateAppLimited)
+		if e.Sample.AppLimited {
+			t.set(flagRateAppLimited)
+		}
 	}
 	t.cc.OnAck(e)
 	t.readControl()
@@ -384,7 +390,7 @@ func (t *TCB) readControl() {
 
 // cwnd is the congestion window in force, in bytes.
 func (t *TCB) cwnd() uint64 {
-	if t.rec.state == caRecovery && !t.ctl.Capabilities.Has(congestion.OwnsRecovery) {
+	if t.reducing() && !t.ctl.Capabilities.Has(congestion.OwnsRecovery) {
 		return t.rec.cwnd
 	}
 	return t.ctl.Cwnd

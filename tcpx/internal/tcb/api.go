@@ -133,6 +133,8 @@ const (
 	CountAckInvalid
 	CountEstablishedReset
 	CountFailedConnection
+	CountCE
+	CountECNReduction
 	numCounters
 )
 
@@ -162,6 +164,8 @@ type Config struct {
 	ChallengeACKInterval time.Duration
 	// Moderate enables receive buffer auto-tuning.
 	Moderate bool
+	// ECN tells whether ECN is asked for and agreed to.
+	ECN ECNMode
 }
 
 // Settings are a socket's own options. The owner changes them between calls and then calls SettingsChanged.

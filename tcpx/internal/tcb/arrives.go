@@ -78,7 +78,11 @@ func (t *TCB) arrivesSynSent(now Time, s *Segment) {
 	t.sndWnd, t.maxSndWnd = uint32(s.Wnd), uint32(s.Wnd)
 	t.sndWl1, t.sndWl2 = s.Seq, s.Ack
 	t.established(now)
-	t.set(flagAckNow)
+	if t.has(flagAccECN) {
+		t.ackSYN(now)
+	} else {
+		t.set(flagAckNow)
+	}
 	if s.Len > 0 || s.Flags.Any(FIN|URG) {
 		// Text beside SYN-ACK is processed as in the sixth step onward.
 		s.Seq++
@@ -149,6 +153,7 @@ func (t *TCB) arrivesSynchronized(now Time, s *Segment) {
 	if !s.Flags.Has(ACK) || !t.ackArrives(now, s) {
 		return
 	}
+	t.ecnArrives(s)
 	t.lastRecv = now
 	if t.timers[timerKeepAlive] != 0 {
 		t.probes = 0
@@ -227,6 +232,9 @@ func (t *TCB) checkSequence(now Time, s *Segment) bool {
 func (t *TCB) refuse(now Time, s *Segment) {
 	if s.Flags.Has(SYN) || s.Len == 0 && !s.Flags.Has(FIN) {
 		t.challenge(now)
+		if t.has(flagAccECN) && t.has(flagAckNow) && s.Flags.Has(SYN|ACK) && s.Seq == t.irs {
+			t.ackSYN(now) // again as the first time (RFC 9768 §3.2.2.1)
+		}
 		return
 	}
 	if end := s.Seq.Add(s.Len); end.Leq(t.rcvNxt) && uint32(t.rcvNxt-s.Seq) <= 1<<30 {

@@ -114,6 +114,7 @@ func newHostile(tb testing.TB, b []byte) *hostile {
 	c := h.in.byte()
 	h.cfg.Timestamps, h.cfg.SACK, h.cfg.WindowScaling, h.cfg.RACK = c&1 != 0, c&2 != 0, c&4 != 0, c&8 != 0
 	h.cfg.Moderate = c&16 != 0
+	h.cfg.ECN = ECNMode(c >> 6)
 	if c&32 != 0 {
 		h.cfg.TimeWait, h.cfg.MaxRetries = time.Second, 3
 	}
@@ -167,7 +168,9 @@ func (h *hostile) open(active byte) {
 // segment makes a segment whose fields are near those that would be right.
 func (h *hostile) segment() Segment {
 	in := &h.in
-	s := Segment{Segs: 1, Wnd: uint16(in.u16()), ECN: in.byte() & 3}
+	s := Segment{Segs: 1, Wnd: uint16(in.u16())}
+	ecn := in.byte()
+	s.ECN = ecn & 3
 	s.Seq = in.near(h.rcvNxt, h.rcvNxt, h.rcvAdv, h.irs, h.rcvNxt.Add(h.reasm.bytes))
 	s.Ack = in.near(h.sndNxt, h.sndUna, h.sndUna+Seq(h.mss), h.iss, h.sndNxt+1)
 	c := in.byte()
@@ -195,6 +198,7 @@ func (h *hostile) segment() Segment {
 	case 7:
 		s.Flags = Flags(in.byte())
 	}
+	s.Flags |= aceFlags(ecn >> 2)
 	c = in.byte()
 	switch c & 7 {
 	case 0, 1:

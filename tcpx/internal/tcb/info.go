@@ -16,6 +16,8 @@ type Info struct {
 	Retransmits, Probes, Backoff uint8
 	// OptTimestamps, OptSACK, OptWindowScale tell what was negotiated.
 	OptTimestamps, OptSACK, OptWindowScale bool
+	// OptECN tells that ECN is in use, OptAccECN that it is the accurate one (RFC 9768).
+	OptECN, OptAccECN bool
 	// SndWScale and RcvWScale are the shift counts.
 	SndWScale, RcvWScale uint8
 	// DeliveryRateAppLimited tells that DeliveryRate was taken while the application limited sending.
@@ -50,8 +52,8 @@ type Info struct {
 	SegsOut, SegsIn, DataSegsOut, DataSegsIn uint32
 	// NotsentBytes is what is queued and was never sent.
 	NotsentBytes uint32
-	// Delivered counts segments delivered.
-	Delivered uint32
+	// Delivered counts segments delivered, DeliveredCE those of them that accurate ECN tells were marked.
+	Delivered, DeliveredCE uint32
 	// DSACKDups counts DSACKs received; RcvOOOPack segments received out of order.
 	DSACKDups, RcvOOOPack uint32
 	// Congestion is the name of the congestion controller.
@@ -67,16 +69,17 @@ func (t *TCB) FillInfo(now Time, i *Info) {
 	*i = Info{
 		State: t.state, Retransmits: t.retries, Probes: t.probes, Backoff: t.backoff,
 		OptTimestamps: t.has(flagTS), OptSACK: t.has(flagSACK), OptWindowScale: t.has(flagWScale),
+		OptECN: t.flags&(flagECN|flagAccECN) != 0, OptAccECN: t.has(flagAccECN),
 		SndWScale: t.sndWScale, RcvWScale: t.rcvWScale,
 		RTO: t.currentRTO(), ATO: t.cfg.DelayedACK,
 		SndMSS: t.mss, RcvMSS: t.rcvMSS, AdvMSS: t.advMSS, PMTU: t.mtuPayload,
 		RTT: t.rto.SRTT, RTTVar: t.rto.RTTVar, MinRTT: t.minRTT.Get(), RcvRTT: t.tune.rtt,
 		RcvSpace: uint32(t.tune.space), RcvWnd: uint32(t.rcvWnd()), SndWnd: t.sndWnd, RcvSsthresh: uint32(t.space()),
 		Reordering: 3, TotalRetrans: st.totalRetrans, SndSsthresh: infiniteSsthresh,
-		MaxPacingRate: t.MaxPacingRate, DeliveryRate: st.rate, DeliveryRateAppLimited: st.rateAppLimited,
+		MaxPacingRate: t.MaxPacingRate, DeliveryRate: st.rate, DeliveryRateAppLimited: t.has(flagRateAppLimited),
 		BytesAcked: st.bytesAcked, BytesReceived: st.bytesReceived, BytesSent: st.bytesSent, BytesRetrans: st.bytesRetrans,
 		SegsOut: st.segsOut, SegsIn: st.segsIn, DataSegsOut: st.dataOut, DataSegsIn: st.dataIn,
-		NotsentBytes: uint32(t.unsent()), Delivered: st.delivered, DSACKDups: st.dsackDups, RcvOOOPack: st.outOfOrder,
+		NotsentBytes: uint32(t.unsent()), Delivered: st.delivered, DeliveredCE: t.deliveredCE, DSACKDups: st.dsackDups, RcvOOOPack: st.outOfOrder,
 	}
 	i.LastDataSent, i.LastDataRecv, i.LastAckRecv = since(now, t.lastSend), since(now, t.lastText), since(now, t.lastAck)
 	switch {

@@ -101,6 +101,7 @@ func (t *TCB) learnSYN(now Time, s *Segment) {
 	} else {
 		t.sndWScale, t.rcvWScale = 0, 0
 	}
+	t.learnECN(s)
 	t.computeMSS()
 }
 
@@ -140,8 +141,10 @@ func (t *TCB) buildSYN(now Time) *Out {
 	}
 	s := &t.out
 	*s = Out{Seq: t.iss, Flags: SYN, MSS: int(t.mss)}
-	if !active {
-		s.Flags, s.Ack = SYN|ACK, t.rcvNxt
+	if active {
+		s.Flags |= t.ecnSetup()
+	} else {
+		s.Flags, s.Ack = SYN|ACK|t.ecnReply(), t.rcvNxt
 	}
 	// The window of a SYN is never scaled (RFC 7323 §2.2).
 	s.Wnd = uint16(min(t.space(), 65535))
@@ -156,6 +159,7 @@ func (t *TCB) CookieReply(now Time, p *OpenParams, syn *Segment, out *Out) {
 	c.Init(t.cfg, t.owner, t.Settings)
 	c.begin(now, p)
 	c.learnSYN(now, syn)
+	c.drop(flagECN | flagAccECN) // the cookie has no room to remember it
 	*out = *c.buildSYN(now)
 }
 
@@ -226,7 +230,7 @@ func (t *TCB) startSender(now Time) {
 	if t.sender != nil {
 		return
 	}
-	t.sender = &sender{cc: t.owner.NewController()}
+	t.sender = &sender{cc: t.owner.NewController(), cep: cepStart}
 	t.rec.high, t.rec.scanned, t.rec.rtoHigh = t.iss, t.iss, t.iss
 	t.rtx.Ordered = t.has(flagSACK) && t.cfg.RACK
 	t.cc.Init(congestion.Config{

@@ -132,6 +132,9 @@ func (t *TCB) unitMax(q Seq) uint32 {
 // quantum is how much may leave at q as one unit: whole segments within room, at least one.
 func (t *TCB) quantum(q Seq, room int) int {
 	n := int(t.mss)
+	if t.has(flagCWR) && q == t.sndNxt {
+		return n // CWR belongs on one segment alone, which a link that copies headers does not know
+	}
 	if unit := t.unitMax(q); unit > t.mss {
 		q := int(unit)
 		if t.ctl.SendQuantum > 0 {
@@ -363,10 +366,15 @@ func (t *TCB) sendNew(now Time, n, avail int) bool {
 		n, seqLen, rf, full = room, room, 0, room
 		s.Flags &^= PSH | FIN
 	}
+	cwr := t.has(flagCWR)
 	if n > 0 {
 		s.Payload = t.sndBuf.slice(t.sndNxt, n)
+		t.markText(s)
 	}
 	if !t.transmit(now, s) {
+		if cwr {
+			t.set(flagCWR)
+		}
 		return false
 	}
 	flight := t.rtx.InFlight()
@@ -376,7 +384,7 @@ func (t *TCB) sendNew(now Time, n, avail int) bool {
 	t.rtx.Sent(r)
 	t.pacer.OnSent(now, uint64(seqLen))
 	t.cc.OnSent(now, uint64(seqLen), t.rtx.InFlight())
-	if t.rec.state == caRecovery {
+	if t.rec.state == caRecovery || t.rec.state == caCWR {
 		t.rec.prr.Sent(uint64(seqLen))
 	}
 	t.sndNxt = t.sndNxt.Add(seqLen)
@@ -397,7 +405,7 @@ func (t *TCB) sendNew(now Time, n, avail int) bool {
 	if !t.armed(timerRTO) {
 		t.arm(timerRTO, t.rtoAt(now))
 	}
-	if t.rec.state == caOpen || t.rec.state == caDisorder {
+	if t.rec.state != caRecovery && t.rec.state != caLoss {
 		t.scheduleProbe(now)
 	}
 	return true
@@ -426,7 +434,7 @@ func (t *TCB) noteSent(now Time) {
 // segment prepares t.out with the present acknowledgment, window and options.
 func (t *TCB) segment(now Time, q Seq, fl Flags) *Out {
 	s := &t.out
-	*s = Out{Seq: q, Ack: t.rcvNxt, Flags: fl, MSS: int(t.mss)}
+	*s = Out{Seq: q, Ack: t.rcvNxt, Flags: fl | t.feedback(), MSS: int(t.mss)}
 	s.Wnd = t.selectWindow()
 	var o Options
 	if t.has(flagTS) {
@@ -495,6 +503,7 @@ func (t *TCB) transmit(now Time, s *Out) bool {
 // ackSent notes that everything received so far has been acknowledged.
 func (t *TCB) ackSent(ack Seq) {
 	t.lastAckSent = ack
+	t.accurate.reported = t.accurate.cep
 	t.dsack = Block{}
 	t.drop(flagAckNow | flagAckDelayed)
 	t.disarm(timerDelayedACK)

@@ -122,7 +122,7 @@ func (t *TCB) detectLoss(now Time, n *ackNews) {
 		// The blocks tell all; duplicate ACKs without any (see selective) are taken as those of a peer without SACK.
 	case t.dupAcks >= recovery.DupThresh && t.rec.state != caRecovery && t.rec.state != caLoss && n.dup:
 		// RFC 6582 §3.2 step 2: not again for losses of the window that was just recovered.
-		if t.rec.high.Less(t.sndUna) {
+		if t.rec.high.Less(t.sndUna) || t.rec.state == caCWR {
 			t.markHead()
 		}
 	case t.rec.state == caRecovery && t.rec.blind && n.advanced && t.sndUna.Less(t.rec.high) && t.rtx.Len() > 0:
@@ -154,7 +154,7 @@ func (t *TCB) armReorder(at Time) {
 
 // detectByEdge is RFC 6675's IsLost for everything below the edge.
 func (t *TCB) detectByEdge() {
-	if _, sacked, _, _ := t.rtx.Counts(); sacked >= recovery.DupThresh && (t.rec.state == caOpen || t.rec.state == caDisorder) {
+	if _, sacked, _, _ := t.rtx.Counts(); sacked >= recovery.DupThresh && t.rec.state != caRecovery && t.rec.state != caLoss {
 		// Three segments, however small, are three duplicate ACKs (RFC 6675 §5 step 1).
 		if t.rec.scanned.Leq(t.sndUna) && t.rtx.At(0).Flags == 0 {
 			t.markHead()
@@ -198,13 +198,17 @@ func (t *TCB) recover(now Time, s *Segment, n *ackNews) {
 	case r.state == caRecovery && (n.delivered > 0 || n.lost > 0):
 		safe := n.advanced && n.lost == 0
 		r.cwnd = r.prr.Cwnd(n.delivered, t.rtx.InFlight(), uint64(t.mss), safe)
-	case r.state == caOpen || r.state == caDisorder:
+	case r.state == caOpen || r.state == caDisorder || r.state == caCWR:
 		due := t.rtx.DueBytes() > 0
 		if due && !r.tooBig || n.lost > 0 {
 			t.enterRecovery(now, n)
 			return
 		}
 		r.tooBig = r.tooBig && due
+		if r.state == caCWR {
+			t.inCWR(now, n)
+			return
+		}
 		t.open()
 	}
 }
@@ -226,9 +230,14 @@ func (t *TCB) enterRecovery(now Time, n *ackNews) {
 	if n.ended { // by the same ACK
 		t.reportExit(now, n)
 	}
+	// The window is reduced once for each window of data, whether by a mark or by a loss (RFC 3168 §6.1.2).
+	again := t.rec.state == caCWR
 	t.beginEpisode(caRecovery, congestion.FastRecovery)
 	t.rec.blind = t.rtx.SackedBytes() == 0 && t.dupAcks >= recovery.DupThresh
-	t.signal(now, congestion.FastRecovery, n.outstanding, n.lost)
+	if !again {
+		t.signal(now, congestion.FastRecovery, n.outstanding, n.lost)
+		t.reduced()
+	}
 	t.rec.prr.Begin(sub64(n.outstanding, n.priorDelivered), t.ctl.Ssthresh)
 	t.rec.cwnd = t.rec.prr.Cwnd(n.delivered, t.rtx.InFlight(), uint64(t.mss), n.advanced && n.lost == 0)
 }
@@ -416,7 +425,10 @@ func (t *TCB) processTLP(now Time, s *Segment, n *ackNews) {
 		// The probe repaired a loss that nothing else would have shown.
 		r.tlpOut = false
 		t.owner.Count(CountTLPRecovery, 1)
-		t.signal(now, congestion.TLP, n.outstanding, 0)
+		if r.state != caCWR {
+			t.signal(now, congestion.TLP, n.outstanding, 0)
+			t.reduced()
+		}
 		n.ended = true
 	case s.Ack == n.una && s.Len == 0 && s.Opts.NumSACK == 0 && !s.Flags.Any(SYN|FIN):
 		r.tlpOut = false

@@ -2,8 +2,8 @@ package tcb
 
 import "gvisor.dev/gvisor/pkg/buffer"
 
-// Flags are the control bits of a TCP header (RFC 9293 §3.1), AE (RFC 9768) apart.
-type Flags uint8
+// Flags are the control bits of a TCP header (RFC 9293 §3.1), with AE (RFC 9768 §3.1) above them.
+type Flags uint16
 
 // The control bits.
 const (
@@ -15,6 +15,7 @@ const (
 	URG
 	ECE
 	CWR
+	AE
 )
 
 // Has reports whether all bits of x are set.

@@ -72,6 +72,9 @@ type TCB struct {
 	*Scratch
 
 	tune autotune
+	// accurate is what accurate ECN counts, deliveredCE the segments that the peer told were marked.
+	accurate    accurate
+	deliveredCE uint32
 	// memory is the buffer memory in use, reserved what the owner's budget holds for it.
 	reserved int
 
@@ -92,6 +95,8 @@ type sender struct {
 	smp   congestion.Sampler
 	pacer congestion.Pacer
 	usage cwndUsage
+	// cep is s.cep, the peer's count of CE marks (RFC 9768 §3.2.1), of which the wire carries three bits.
+	cep uint8
 }
 
 // Scratch is memory that the core needs during a call and not between calls, so that an owner may lend the same to many connections. Its content is nobody's.
@@ -119,7 +124,6 @@ type totals struct {
 	segsOut, segsIn, dataOut, dataIn                   uint32
 	totalRetrans, delivered, dsackDups, outOfOrder     uint32
 	rate                                               uint64
-	rateAppLimited                                     bool
 }
 
 // flags are one-bit facts about a connection.
@@ -164,6 +168,17 @@ const (
 	flagPushNow
 	// flagSynPending: the link refused SYN or SYN-ACK.
 	flagSynPending
+	// flagECNAsked: our last SYN asked for ECN. flagECN: classic ECN is in use (RFC 3168). flagAccECN: accurate ECN is (RFC 9768).
+	flagECNAsked
+	flagECN
+	flagAccECN
+	// flagNoECT: the path mangles ECN, what we send goes without (RFC 9768 §3.2.2.3).
+	flagNoECT
+	// flagECNEcho: ACKs carry ECE until CWR comes. flagCWR: the next new text carries CWR.
+	flagECNEcho
+	flagCWR
+	// flagRateAppLimited: the last delivery rate was taken while the application limited sending.
+	flagRateAppLimited
 )
 
 func (t *TCB) has(f flags) bool { return t.flags&f != 0 }

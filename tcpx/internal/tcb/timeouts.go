@@ -170,6 +170,7 @@ func (t *TCB) enterLoss(now Time) {
 		t.beginEpisode(caLoss, congestion.RTO)
 		r.rtoHigh = t.sndNxt
 		t.signal(now, congestion.RTO, prior, lost)
+		t.reduced()
 	case t.retries == 2:
 		t.signal(now, congestion.PersistentCongestion, prior, lost)
 	}
@@ -189,7 +190,7 @@ func (t *TCB) reorderExpired(now Time) {
 		return
 	}
 	switch r := &t.rec; {
-	case r.state == caOpen, r.state == caDisorder, r.state == caRecovery && r.twice:
+	case r.state == caOpen, r.state == caDisorder, r.state == caCWR, r.state == caRecovery && r.twice:
 		t.enterRecovery(now, &n)
 	case r.state == caRecovery:
 		r.cwnd = r.prr.Cwnd(0, t.rtx.InFlight(), uint64(t.mss), false)
