@@ -6,6 +6,7 @@ import (
 
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
+	"github.com/plumbline/plumbline/linkendpoints/afpacket"
 	"github.com/plumbline/plumbline/linkendpoints/tap"
 	"github.com/plumbline/plumbline/linkendpoints/xdp"
 )
@@ -21,7 +22,10 @@ type device struct {
 // under the proxy.
 func openLink(spec linkSpec, failed func(error)) (*device, error) {
 	open := openTAP
-	if spec.kind == "xdp" {
+	switch spec.kind {
+	case "afpacket":
+		open = openAFPacket
+	case "xdp":
 		open = openXDP
 	}
 	d, err := open(spec, failed)
@@ -29,6 +33,22 @@ func openLink(spec linkSpec, failed func(error)) (*device, error) {
 		return nil, fmt.Errorf("proxy: %w", err)
 	}
 	return d, nil
+}
+
+// SupportedGSO implements stack.GSOEndpoint, which the embedded interface hides.
+func (d *device) SupportedGSO() stack.SupportedGSO {
+	if gso, ok := d.LinkEndpoint.(stack.GSOEndpoint); ok {
+		return gso.SupportedGSO()
+	}
+	return stack.GSONotSupported
+}
+
+// GSOMaxSize implements stack.GSOEndpoint.
+func (d *device) GSOMaxSize() uint32 {
+	if gso, ok := d.LinkEndpoint.(stack.GSOEndpoint); ok {
+		return gso.GSOMaxSize()
+	}
+	return 0
 }
 
 // name returns the device as --link has it.
@@ -55,6 +75,29 @@ func openTAP(spec linkSpec, failed func(error)) (*device, error) {
 		return nil, err
 	}
 	d := &device{LinkEndpoint: ep, label: spec.kind + ":" + ep.Name()}
+	d.print = func(w io.Writer) {
+		s := ep.Stats()
+		fmt.Fprintf(w, "%-12s %d frames in (%d large, %d unchecked), %d dropped, %d errors\n",
+			d.label+":", s.RxFrames, s.RxGSO, s.RxPartialChecksum, s.RxDropped(), s.RxErrors)
+		fmt.Fprintf(w, "             %d frames out (%d large), %d refused, %d invalid\n", s.TxFrames, s.TxGSO, s.TxRefused(), s.TxDroppedInvalid)
+	}
+	return d, nil
+}
+
+// openAFPacket opens packet sockets on a device.
+func openAFPacket(spec linkSpec, failed func(error)) (*device, error) {
+	ep, err := afpacket.New(afpacket.Options{
+		Name:        spec.name,
+		MTU:         spec.mtu,
+		Queues:      spec.queues,
+		LinkAddress: spec.address,
+		NoOffload:   spec.noOffload,
+		OnFailure:   failed,
+	})
+	if err != nil {
+		return nil, err
+	}
+	d := &device{LinkEndpoint: ep, label: "afpacket:" + ep.Name()}
 	d.print = func(w io.Writer) {
 		s := ep.Stats()
 		fmt.Fprintf(w, "%-12s %d frames in (%d large, %d unchecked), %d dropped, %d errors\n",

@@ -50,7 +50,8 @@ func newProxyCommand() *cobra.Command {
 		Use:   "proxy --link KIND:NAME --address CIDR {--listen PORT --to HOST:PORT | --dial PORT=ADDR:PORT}...",
 		Short: "Terminate TCP in a netstack on a real device and relay it to the host",
 		Long: `Proxy runs a netstack on a TAP or TUN device, or on an Ethernet device by
-AF_XDP, and relays TCP connections between it and sockets of the host.
+packet sockets or AF_XDP, and relays TCP connections between it and sockets of
+the host.
 
 --listen and --to belong together, in order: connections to that port of the
 netstack go to the host's HOST:PORT. --dial is the other direction: connections
@@ -59,8 +60,9 @@ be repeated. Half-closes are relayed; when one side is reset, so is the other.
 
 A TAP or TUN device is created if it does not exist, which takes
 CAP_NET_ADMIN. Its other end is an interface of the kernel, to be configured
-with ip(8) before or after. With xdp, the netstack takes over what the device
-receives: use one that the kernel has no address on.
+with ip(8) before or after. With afpacket, the netstack sees what the kernel
+sees, and with xdp it takes over what the device receives: use a device that
+the kernel has no address on.
 
 SIGUSR1 prints statistics. SIGINT and SIGTERM stop accepting, give connections
 --grace to end, reset the rest and print statistics; a second one kills.`,
@@ -82,7 +84,7 @@ SIGUSR1 prints statistics. SIGINT and SIGTERM stop accepting, give connections
 	}
 	fl := cmd.Flags()
 	fl.SortFlags = false
-	fl.StringVar(&f.link, "link", "", "device, as tap:NAME, tun:NAME or xdp:NAME")
+	fl.StringVar(&f.link, "link", "", "device, as tap:NAME, tun:NAME, afpacket:NAME or xdp:NAME")
 	fl.StringArrayVar(&f.addresses, "address", nil, "address of the netstack with its prefix length (repeatable)")
 	fl.StringArrayVar(&f.gateways, "gateway", nil, "router of everything else (one for each IP version)")
 	fl.StringArrayVar(&f.listen, "listen", nil, "[ADDR:]PORT of the netstack to accept on (repeatable)")
@@ -91,7 +93,7 @@ SIGUSR1 prints statistics. SIGINT and SIGTERM stop accepting, give connections
 	fl.StringVar(&f.stack, "stack", proxy.Transports()[0], "TCP implementation: "+strings.Join(proxy.Transports(), " or "))
 	fl.StringVar(&f.congestion, "congestion", "", "congestion control algorithm (default: the stack's)")
 	fl.Uint32Var(&f.mtu, "mtu", 0, "MTU of the netstack's end in bytes (default: that of the device)")
-	fl.StringVar(&f.linkAddress, "link-address", "", "Ethernet address of the netstack's end (default: derived from the device's, or the same with xdp)")
+	fl.StringVar(&f.linkAddress, "link-address", "", "Ethernet address of the netstack's end (default: derived from the device's, or the same with afpacket and xdp)")
 	fl.IntVar(&f.queues, "queues", 0, "queues of the device (default: 1, or all that there are with xdp)")
 	fl.BoolVar(&f.noOffload, "no-offload", false, "turn segmentation and checksum offloads off")
 	fl.StringVar(&f.pcapng, "pcapng", "", "file to record all packets to")
@@ -251,7 +253,7 @@ type linkSpec struct {
 }
 
 // linkKinds are the values that --link may begin with.
-var linkKinds = []string{"tap", "tun", "xdp"}
+var linkKinds = []string{"tap", "tun", "afpacket", "xdp"}
 
 // linkSpec parses the flags of the device.
 func (f *proxyFlags) linkSpec() (linkSpec, error) {

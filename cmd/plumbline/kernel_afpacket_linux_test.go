@@ -1,0 +1,77 @@
+//go:build amd64 || arm64
+
+package main
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"testing"
+)
+
+// ping, curl and iperf3 reach the netstack over packet sockets, in segments that
+// no device cut.
+func TestKernelAFPacket(t *testing.T) {
+	eachStack(t, func(t *testing.T, stack, version string) {
+		l := newVethLab(t, 1500, 1)
+		l.link = "afpacket:dev0"
+		n := size(32 << 20)
+		server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", strconv.FormatInt(n, 10))
+			_, _ = io.Copy(w, pattern(n))
+		})}
+		listener := l.Listen(t, "tcp", "127.0.0.1:0")
+		go server.Serve(listener)
+		t.Cleanup(func() { server.Close() })
+		l.program("Server listening", "iperf3", "--server", "--port", "5201", "--forceflush")
+		p := l.proxy(stack, "--listen", "80", "--to", listener.Addr().String(), "--listen", "5201", "--to", "127.0.0.1:5201")
+
+		l.ping(version, 1400)
+
+		file := filepath.Join(t.TempDir(), "file")
+		l.Run(t, "curl", "--silent", "--show-error", "--fail", "--max-time", "60", "--output", file,
+			"http://"+net.JoinHostPort(stackIP[version], "80")+"/")
+		f, err := os.Open(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if got, m, err := sum(f); err != nil || got != wantSum(n) {
+			t.Errorf("curl got %d bytes that are not the %d sent, %v", m, n, err)
+		}
+		l.Run(t, "iperf3", "--client", stackIP[version], "--port", "5201", "--bytes", strconv.FormatInt(n, 10))
+		p.stop()
+		out, _ := p.output()
+		if !regexp.MustCompile(`afpacket:dev0: \d+ frames in \([1-9]\d* large(.|\n)*frames out \([1-9]\d* large`).MatchString(out) {
+			t.Errorf("no large segments in both directions:\n%s", out)
+		}
+	})
+}
+
+// A device that does not exist is one line that names it.
+func TestKernelAFPacketMissing(t *testing.T) {
+	l := newVethLab(t, 1500, 1)
+	out, err := l.attempt("afpacket:nosuch")
+	if err == nil || !regexp.MustCompile(`^plumbline: proxy: afpacket: device nosuch: .*no such device\n$`).MatchString(out) {
+		t.Errorf("%v, %q", err, out)
+	}
+}
+
+// attempt runs a proxy that is expected to end by itself.
+func (l *lab) attempt(link string) (stderr string, err error) {
+	cmd := exec.Command("plumbline", "proxy", "--link", link, "--address", "10.9.0.2/24", "--listen", "80", "--to", "127.0.0.1:1")
+	pipe, err := cmd.StderrPipe()
+	if err != nil {
+		return "", err
+	}
+	if err := l.Start(cmd); err != nil {
+		return "", err
+	}
+	b, _ := io.ReadAll(pipe)
+	return string(b), cmd.Wait()
+}
