@@ -193,7 +193,7 @@ func (c *Endpoint) inherit(l *Endpoint) {
 	c.bound.flags, c.bound.held, c.bound.device = l.bound.flags, l.bound.held, l.bound.device
 	if l.extra != nil {
 		x := *l.extra
-		x.lastError = nil
+		x.lastError, x.path, x.fragment = nil, nil, false
 		c.extra = &x
 	}
 	from, to := &l.ops, &c.ops

@@ -222,14 +222,14 @@ func (e *Endpoint) openParams(now tcb.Time) tcb.OpenParams {
 	p := tcb.OpenParams{
 		ISS:        e.proto.isn(&e.id, now),
 		TSOffset:   e.proto.timestampOffset(&e.id),
-		MTUPayload: mtuPayload(e.route),
+		MTUPayload: e.pathPayload(),
 		DefaultMSS: header.TCPDefaultMSS,
 		UserMSS:    int(e.userMSS),
 	}
 	if e.route.NetProto() == header.IPv6ProtocolNumber {
 		p.DefaultMSS = header.IPv6MinimumMTU - header.IPv6MinimumSize - header.TCPMinimumSize
 	}
-	p.AdvertisedMSS = advertisedMSS(e.route, e.userMSS)
+	p.AdvertisedMSS = e.proto.advertisedMSS(e.route, e.userMSS)
 	if e.gso != gsoNone {
 		p.GSOMax = min(int(e.route.GSOMaxSize()), 65535) - gsoHeaders
 	}
@@ -250,8 +250,8 @@ func mtuPayload(r *stack.Route) int {
 }
 
 // advertisedMSS is what our SYN announces (RFC 9293 §3.7.1): without IP and TCP options, as RFC 6691 has it.
-func advertisedMSS(r *stack.Route, user uint16) uint16 {
-	m := min(mtuPayload(r), 65535-header.IPv6MinimumSize-header.TCPMinimumSize)
+func (p *protocol) advertisedMSS(r *stack.Route, user uint16) uint16 {
+	m := min(mtuPayload(r), 65535-header.IPv6MinimumSize-header.TCPMinimumSize, p.blackHolePayload(r))
 	if user != 0 {
 		m = min(m, int(user))
 	}

@@ -105,7 +105,7 @@ func (e *Endpoint) sendCookie(s *inbound) {
 		TSOffset:      p.timestampOffset(&s.id),
 		MTUPayload:    mtuPayload(route),
 		DefaultMSS:    int(cookieMSS[1]),
-		AdvertisedMSS: advertisedMSS(route, e.userMSS),
+		AdvertisedMSS: p.advertisedMSS(route, e.userMSS),
 		UserMSS:       int(e.userMSS),
 	}
 	var out tcb.Out

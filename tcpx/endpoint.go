@@ -100,6 +100,10 @@ type extra struct {
 	config *tcb.Config
 	// timeWaitReuse is TCPTimeWaitReuseOption, if set.
 	timeWaitReuse *tcpip.TCPTimeWaitReuseOption
+	// path finds the path's MTU, once there is something to send; nil without WithPMTU.
+	path *pathMTU
+	// fragment tells that the path carries less than the least MTU that is used: routers may fragment.
+	fragment bool
 }
 
 func (p *protocol) newEndpoint(netProto tcpip.NetworkProtocolNumber, q *waiter.Queue) *Endpoint {

@@ -8,6 +8,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
+	"github.com/plumbline/plumbline/ext/pmtu"
 	"github.com/plumbline/plumbline/tcpx/internal/tcb"
 )
 
@@ -15,9 +16,10 @@ import (
 type icmpError struct {
 	// seq is the quoted sequence number, which the core checks (RFC 5927 §4).
 	seq tcb.Seq
-	// mtuPayload is the path's MTU less both headers if the error is "packet too big", else 0.
-	mtuPayload int
-	reason     tcb.Reason
+	// tooBig marks "packet too big". mtu is what it names, 0 for none that can be; quotedSize is the size of the packet that was too big, 0 if unknown.
+	tooBig          bool
+	mtu, quotedSize uint32
+	reason          tcb.Reason
 	// hard marks the errors that end an attempt to connect (RFC 9293 SHLD-26).
 	hard  bool
 	err   tcpip.Error
@@ -35,13 +37,13 @@ func (e *Endpoint) HandleError(transErr stack.TransportError, pkt *stack.PacketB
 	i := &icmpError{seq: tcb.Seq(binary.BigEndian.Uint32(quoted[4:])), cause: transErr}
 	switch transErr.Kind() {
 	case stack.PacketTooBigTransportError:
-		// 0 stands for an MTU below the protocol's minimum, or none: it tells nothing.
-		mtu := int64(transErr.Info())
-		if mtu <= header.TCPMinimumSize {
+		i.tooBig, i.mtu = true, pmtu.FromTransport(transErr.Info(), pkt.NetworkProtocolNumber)
+		if i.mtu == 0 && e.proto.pmtu == nil {
+			// An MTU below the protocol's minimum, or none: it tells nothing.
 			e.proto.stats.PMTUIgnored.Increment()
 			return
 		}
-		i.mtuPayload = int(mtu) - header.TCPMinimumSize
+		i.quotedSize = quotedSize(pkt)
 	case stack.DestinationHostUnreachableTransportError:
 		i.reason, i.err = tcb.ReasonHostUnreachable, &tcpip.ErrHostUnreachable{}
 	case stack.DestinationNetworkUnreachableTransportError:
@@ -83,9 +85,16 @@ func (e *Endpoint) processICMP(s *inbound) {
 		return
 	}
 	now := e.proto.now()
-	if i.mtuPayload != 0 {
-		e.tcb.PacketTooBig(now, i.seq, i.mtuPayload)
-		e.collect()
+	if i.tooBig {
+		// The sequence number comes first: nobody else's error reaches the cache (RFC 5927 §7.2).
+		if e.tcb.QuoteMatches(i.seq) {
+			if bound := e.tooBig(s); bound != 0 {
+				e.tcb.PacketTooBig(now, i.seq, bound)
+			} else {
+				e.proto.stats.PMTUIgnored.Increment()
+			}
+			e.collect()
+		}
 		return
 	}
 	accepted := e.tcb.ICMPError(now, i.seq, i.reason, i.hard)

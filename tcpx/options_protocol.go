@@ -61,6 +61,7 @@ type protocolOptions struct {
 	memoryBudget                   int64
 	orphanLimit                    int64
 	timeWaitLimit                  int
+	pmtu                           *pmtuOptions
 }
 
 // WithCongestion sets the congestion control algorithm of new connections by its registered name. The default is "cubic"; others must be imported to be known.

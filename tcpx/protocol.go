@@ -12,6 +12,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/raw"
 	"gvisor.dev/gvisor/pkg/waiter"
 
+	"github.com/plumbline/plumbline/ext/pmtu"
 	"github.com/plumbline/plumbline/tcpx/internal/tcb"
 )
 
@@ -27,7 +28,10 @@ type protocol struct {
 	stats    ProtocolStats
 	memory   account
 	ports    portTable
-	secrets  secrets
+	// pmtu knows the MTUs of paths, nil without WithPMTU; pmtuConfig is what a connection starts its search from.
+	pmtu       *pmtu.Cache
+	pmtuConfig pmtu.Config
+	secrets    secrets
 
 	// cfg is what new connections start from. It is replaced, never changed, when an option changes.
 	cfg atomic.Pointer[tcb.Config]
@@ -75,6 +79,9 @@ func newProtocol(s *stack.Stack, opts []Option) *protocol {
 		rng:      newRand(s),
 	}
 	p.memory.limit = p.opts.memoryBudget
+	if o := p.opts.pmtu; o != nil {
+		p.pmtu, p.pmtuConfig = pmtu.New(s.Clock(), o.cache), o.config
+	}
 	p.timeWait.kind = timeWaitList
 	p.secrets.init(s.SecureRNG().Reader)
 	p.storeConfig()

@@ -33,6 +33,9 @@ type ProtocolStats struct {
 	LinkRefused tcpip.StatCounter
 	// ICMPIgnored counts ICMP errors whose quoted sequence number was wrong (RFC 5927 §4), PMTUAccepted and PMTUIgnored "packet too big" errors.
 	ICMPIgnored, PMTUAccepted, PMTUIgnored tcpip.StatCounter
+	// PathProbes counts segments larger than the MSS that were sent to find the path's MTU, PathProbesLost those that did not arrive, BlackHoles how often large
+	// segments vanished without an ICMP error (RFC 8899); see WithPMTU.
+	PathProbes, PathProbesLost, BlackHoles tcpip.StatCounter
 	// TimeWaitRecycled counts connections in TIME-WAIT that were forgotten early, TimeWaitReused those that a new SYN replaced (RFC 6191).
 	TimeWaitRecycled, TimeWaitReused tcpip.StatCounter
 	// CEReceived counts segments that came with the mark of congestion, CE, on a connection with ECN (RFC 3168 §5), ECNReductions windows reduced since the peer echoed
@@ -143,6 +146,12 @@ func (p *protocol) counters(c tcb.Counter) (a, b *tcpip.StatCounter) {
 		return &own.DataAfterClose, nil
 	case tcb.CountICMPIgnored:
 		return &own.ICMPIgnored, nil
+	case tcb.CountPathProbe:
+		return &own.PathProbes, nil
+	case tcb.CountPathProbeLost:
+		return &own.PathProbesLost, nil
+	case tcb.CountBlackHole:
+		return &own.BlackHoles, nil
 	case tcb.CountICMPPMTU:
 		return &own.PMTUAccepted, nil
 	case tcb.CountAckInvalid:

@@ -29,6 +29,14 @@ func (o *owner) Count(c tcb.Counter, n uint64) { (*Endpoint)(o).count(c, n) }
 // NewController implements tcb.Owner.NewController.
 func (o *owner) NewController() congestion.Controller { return newController(o.congestion.Value()) }
 
+// PathMTU implements tcb.Owner.PathMTU.
+func (o *owner) PathMTU(limit int, probing bool) tcb.PathMTU {
+	if p := (*Endpoint)(o).findPath(limit, probing); p != nil {
+		return p
+	}
+	return nil
+}
+
 // Budget implements tcb.Owner.Budget.
 func (o *owner) Budget(n int) tcb.Pressure { return o.proto.memory.add(n) }
 
@@ -121,6 +129,7 @@ func (e *Endpoint) transmitBurst(out *tcb.Out, payload *buffer.Buffer, size int)
 func (e *Endpoint) transmitPacket(out *tcb.Out, payload buffer.Buffer, seq tcb.Seq, flags tcb.Flags) bool {
 	r := e.route
 	hdrLen := header.TCPMinimumSize + out.OptLen
+	size := hdrLen + int(payload.Size())
 	experiment := e.experimentOption()
 	reserve := hdrLen + int(r.MaxHeaderLength())
 	if experiment != 0 && r.NetProto() == header.IPv6ProtocolNumber {
@@ -146,7 +155,7 @@ func (e *Endpoint) transmitPacket(out *tcb.Out, payload buffer.Buffer, seq tcb.S
 		Protocol:              ProtocolNumber,
 		TTL:                   e.ttl(r),
 		TOS:                   e.tos | out.ECN,
-		DF:                    tcpip.PMTUDStrategy(e.pmtud) != tcpip.PMTUDiscoveryDont,
+		DF:                    tcpip.PMTUDStrategy(e.pmtud) != tcpip.PMTUDiscoveryDont && !e.mayFragment(size),
 		ExperimentOptionValue: experiment,
 	}, pkt)
 	switch err.(type) {

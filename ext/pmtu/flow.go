@@ -145,7 +145,21 @@ func (f *Flow) ProbeLost() { f.m.ProbeLost(f.c.clock.NowMonotonic()); f.publish(
 func (f *Flow) ProbeUnsent() { f.m.ProbeUnsent() }
 
 // Acked says that a packet of that size arrived, probe or not.
-func (f *Flow) Acked(size uint32) { f.m.Acked(f.c.clock.NowMonotonic(), size); f.publish() }
+func (f *Flow) Acked(size uint32) { f.AckedAt(f.c.clock.NowMonotonic(), size) }
+
+// AckedAt is Acked for a caller that knows the time.
+func (f *Flow) AckedAt(now tcpip.MonotonicTime, size uint32) {
+	f.m.Acked(now, size)
+	f.publish()
+}
+
+// Probing returns the size of the probe that is under way, 0 if none is.
+func (f *Flow) Probing() uint32 {
+	if f.m.outstanding {
+		return f.m.probe
+	}
+	return 0
+}
 
 // Lost says that a packet of that size, not a probe, is lost, though later ones arrived. It reports whether that makes a black hole: what is in flight
 // should be cut anew.

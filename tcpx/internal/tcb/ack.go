@@ -28,6 +28,8 @@ type ackNews struct {
 	// state is that of recovery when the ACK came; ended and undone tell that an episode is over, undone that it was mistaken.
 	state         caState
 	ended, undone bool
+	// largest is the text and options of the largest segment newly delivered, for PathMTU.
+	largest uint32
 	// cumulative is the number of bytes acknowledged cumulatively.
 	cumulative int
 	// rtt is the round-trip sample for the RTO, 0 if none.
@@ -167,6 +169,9 @@ func (t *TCB) processACK(now Time, s *Segment) {
 	t.congestionEcho(now, s, &n)
 	t.tellController(now, &n)
 	t.concluded(now, &n)
+	if t.path != nil {
+		t.tellPath(now, &n)
+	}
 	t.windowNews(now)
 	if n.advanced {
 		t.progress(now)
@@ -224,6 +229,12 @@ func (t *TCB) cumulative(now Time, s *Segment, n *ackNews) {
 func (t *TCB) delivered(now Time, seg *recovery.Segment, was recovery.Flags, n *ackNews, echo Time) {
 	n.delivered += uint64(seg.Len)
 	t.stats.delivered += uint32(seg.Segs)
+	if t.path != nil {
+		n.largest = max(n.largest, t.wireSize(seg))
+		if t.probe.is(seg) {
+			t.probe.out = false // tellPath reports it
+		}
+	}
 	if was&recovery.EverRetrans == 0 {
 		t.minRTT.Update(max(now-seg.State.SentTime, 1), now)
 		if seg.Seq.Less(t.rec.rtoHigh) {

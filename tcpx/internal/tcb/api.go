@@ -19,6 +19,9 @@ type Owner interface {
 	Count(c Counter, n uint64)
 	// NewController returns a congestion controller that is not yet initialised. The core asks when the connection first sends.
 	NewController() congestion.Controller
+	// PathMTU returns what finds the path's MTU, nil for nothing but what ICMP tells. The core asks when the connection first sends. limit is the largest segment in
+	// octets of text and options that the peer and the user allow; probing tells whether the loss of a probe would show (RFC 4821 §7.1), as it does with SACK.
+	PathMTU(limit int, probing bool) PathMTU
 	// Rand returns the connection's source of randomness (seeded from the stack).
 	Rand() *rand.Rand
 	// Budget reserves (n > 0) or returns (n < 0) octets of buffer memory of the stack and tells how scarce memory is afterwards. A reservation is
@@ -130,6 +133,9 @@ const (
 	CountDataAfterClose
 	CountICMPIgnored
 	CountICMPPMTU
+	CountPathProbe
+	CountPathProbeLost
+	CountBlackHole
 	CountAckInvalid
 	CountEstablishedReset
 	CountFailedConnection

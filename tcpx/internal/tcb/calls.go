@@ -215,51 +215,6 @@ func (t *TCB) ICMPError(now Time, q Seq, r Reason, hard bool) bool {
 	return true
 }
 
-// PacketTooBig reports an ICMP "fragmentation needed" or "packet too big" that quotes sequence number q; mtuPayload is the new bound as in
-// OpenParams.MTUPayload. What was too big is sent again at once without a congestion response (RFC 1191 §6.4, RFC 8201 §5.4): it was not lost to congestion.
-func (t *TCB) PacketTooBig(now Time, q Seq, mtuPayload int) bool {
-	if !t.icmpMatches(q) {
-		return false
-	}
-	if mtuPayload < minMTUPayload || uint32(mtuPayload) >= t.mtuPayload {
-		t.owner.Count(CountICMPIgnored, 1)
-		return false // never an increase, never absurd
-	}
-	t.owner.Count(CountICMPPMTU, 1)
-	old := t.mss
-	t.SetMTUPayload(now, mtuPayload)
-	if t.mss >= old || !mayTransmit.has(t.state) || !t.outstanding() {
-		return true
-	}
-	t.rec.tooBig = true
-	for i := 0; i < t.rtx.Len(); i++ {
-		if t.rtx.At(i).Len > t.mss {
-			t.rtx.MarkLost(i)
-		}
-	}
-	for i := t.rtx.NextLost(); i >= 0; i = t.rtx.NextLost() {
-		if t.rtx.InFlight() >= t.cwnd() || !t.retransmit(now, i) {
-			break
-		}
-	}
-	t.account()
-	return true
-}
-
-// SetMTUPayload changes the bound on the send MSS, as when the path or the link changed. What is in flight is not resent.
-func (t *TCB) SetMTUPayload(now Time, mtuPayload int) {
-	t.mtuPayload = uint32(max(mtuPayload, minMTUPayload))
-	if t.state == StateSynSent || t.state == StateClosed {
-		return
-	}
-	old := t.mss
-	t.computeMSS()
-	if t.mss != old && t.sender != nil {
-		t.cc.OnMSS(now, t.mss)
-		t.readControl()
-	}
-}
-
 // SettingsChanged makes changed Settings take effect, e.g. NoDelay or Cork off sends what was held back.
 func (t *TCB) SettingsChanged(now Time) {
 	if t.state == StateClosed {

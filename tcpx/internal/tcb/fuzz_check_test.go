@@ -117,6 +117,9 @@ func (h *hostile) Count(Counter, uint64) {}
 // Rand implements Owner.
 func (h *hostile) Rand() *rand.Rand { return h.rng }
 
+// PathMTU implements Owner.
+func (h *hostile) PathMTU(int, bool) PathMTU { return nil }
+
 // NewController implements Owner.
 func (h *hostile) NewController() congestion.Controller { return cubic.New() }
 

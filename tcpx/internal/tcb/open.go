@@ -230,7 +230,19 @@ func (t *TCB) startSender(now Time) {
 	if t.sender != nil {
 		return
 	}
+<<<<<<< HEAD
 	t.sender = &sender{cc: t.owner.NewController(), cep: cepStart}
+=======
+	limit := t.peerMSS
+	if t.userMSS > 0 {
+		limit = min(limit, t.userMSS)
+	}
+	path := t.owner.PathMTU(int(limit), t.has(flagSACK))
+	if path != nil {
+		t.SetMTUPayload(now, path.MTU(now))
+	}
+	t.sender = &sender{cc: t.owner.NewController(), path: path}
+>>>>>>> e3bf6ec (tcpx: find the MTU of the path, by ICMP that is checked and by probes of real data (WithPMTU))
 	t.rec.high, t.rec.scanned, t.rec.rtoHigh = t.iss, t.iss, t.iss
 	t.rtx.Ordered = t.has(flagSACK) && t.cfg.RACK
 	t.cc.Init(congestion.Config{

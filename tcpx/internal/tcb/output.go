@@ -28,6 +28,9 @@ func (t *TCB) output(now Time) {
 }
 
 func (t *TCB) outputData(now Time) {
+	if t.path != nil {
+		t.followPath(now)
+	}
 	if r := &t.rec; r.frto == frtoForward {
 		// F-RTO step 2b: the window of two segments goes to new text.
 		t.outputNew(now)
@@ -229,6 +232,16 @@ func (t *TCB) outputNew(now Time) {
 		if avail > 0 && (full || t.paced(now)) || avail == 0 && !t.finDue() {
 			break
 		}
+		if t.path != nil && avail > int(t.mss) {
+			sent, wait := t.outputProbe(now, avail, flight, cwnd)
+			if sent {
+				continue
+			}
+			if wait {
+				t.usage.blocked(t)
+				break
+			}
+		}
 		n, limited := t.sendable(avail, int(min(sub64(cwnd, flight), 1<<30)))
 		if n == 0 && (avail > 0 || limited) {
 			t.heldBack(now, limited)
@@ -377,8 +390,16 @@ func (t *TCB) sendNew(now Time, n, avail int) bool {
 		}
 		return false
 	}
+	if n%full != 0 {
+		t.smallEnd = t.sndNxt.Add(seqLen)
+	}
+	t.pushed(now, n, seqLen, uint16(max((n+int(t.mss)-1)/int(t.mss), 1)), rf)
+	return true
+}
+
+// pushed notes that n octets of new text have left, seqLen with FIN, as segs segments.
+func (t *TCB) pushed(now Time, n, seqLen int, segs uint16, rf recovery.Flags) {
 	flight := t.rtx.InFlight()
-	segs := uint16(max((n+int(t.mss)-1)/int(t.mss), 1))
 	r := t.rtx.Push(t.sndNxt, uint32(seqLen), segs, rf)
 	t.smp.OnSent(&r.State, now, uint32(seqLen), flight, false)
 	t.rtx.Sent(r)
@@ -388,10 +409,7 @@ func (t *TCB) sendNew(now Time, n, avail int) bool {
 		t.rec.prr.Sent(uint64(seqLen))
 	}
 	t.sndNxt = t.sndNxt.Add(seqLen)
-	switch {
-	case n%full != 0:
-		t.smallEnd = t.sndNxt
-	case t.smallEnd.Leq(t.sndUna):
+	if t.smallEnd.Leq(t.sndUna) {
 		t.smallEnd = t.sndUna // never so far behind that it seems ahead
 	}
 	if rf != 0 {
@@ -408,7 +426,6 @@ func (t *TCB) sendNew(now Time, n, avail int) bool {
 	if t.rec.state != caRecovery && t.rec.state != caLoss {
 		t.scheduleProbe(now)
 	}
-	return true
 }
 
 // optionRoom is how much text fits beside the options of s.

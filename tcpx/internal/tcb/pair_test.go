@@ -53,6 +53,7 @@ type peer struct {
 	held     int
 	params   OpenParams
 	syn      bool // opens when a SYN comes
+	finder   PathMTU
 }
 
 // world runs two peers in virtual time.
@@ -168,6 +169,9 @@ func (p *peer) Count(c Counter, n uint64) { p.counts[c] += n }
 
 // Rand implements Owner.
 func (p *peer) Rand() *rand.Rand { return p.w.rng }
+
+// PathMTU implements Owner.
+func (p *peer) PathMTU(int, bool) PathMTU { return p.finder }
 
 // NewController implements Owner.
 func (p *peer) NewController() congestion.Controller { return reno.New() }

@@ -83,6 +83,13 @@ func (e *episode) advanced(una Seq) {
 
 // SegmentLost implements recovery.LossHandler: it counts one record that RACK has marked.
 func (t *TCB) SegmentLost(s *recovery.Segment) {
+	if t.path != nil {
+		if t.probe.is(s) {
+			t.probeLost(t.ack.Now)
+			return
+		}
+		t.pathLost = max(t.pathLost, t.wireSize(s))
+	}
 	t.smp.OnLost(&s.State)
 	t.ack.Lost += uint64(s.Len)
 	ev := congestion.LossEvent{

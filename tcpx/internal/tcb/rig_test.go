@@ -34,6 +34,8 @@ type rig struct {
 	params   OpenParams
 	// controller is the congestion controller, Reno if nil.
 	controller congestion.Controller
+	// finder finds the path's MTU, nil for nobody.
+	finder PathMTU
 }
 
 // wire is a segment as it left, with its text copied.
@@ -79,6 +81,9 @@ func (r *rig) Count(c Counter, n uint64) { r.counts[c] += n }
 
 // Rand implements Owner.
 func (r *rig) Rand() *rand.Rand { return r.rng }
+
+// PathMTU implements Owner.
+func (r *rig) PathMTU(int, bool) PathMTU { return r.finder }
 
 // NewController implements Owner.
 func (r *rig) NewController() congestion.Controller {

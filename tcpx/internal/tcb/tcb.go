@@ -97,6 +97,11 @@ type sender struct {
 	usage cwndUsage
 	// cep is s.cep, the peer's count of CE marks (RFC 9768 §3.2.1), of which the wire carries three bits.
 	cep uint8
+
+	// path finds the path's MTU, nil if nobody does; probe is a probe on its way, pathLost the largest segment that this ACK shows to be lost.
+	path     PathMTU
+	probe    pathProbe
+	pathLost uint32
 }
 
 // Scratch is memory that the core needs during a call and not between calls, so that an owner may lend the same to many connections. Its content is nobody's.

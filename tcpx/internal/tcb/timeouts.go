@@ -59,7 +59,14 @@ func (t *TCB) rtoExpired(now Time) {
 		return
 	}
 	t.countRetry()
+	if t.path != nil {
+		t.forgetProbe()
+	}
 	t.enterLoss(now)
+	if t.path != nil {
+		t.pathLost = 0 // lost to time: that is another question
+		t.pathTimedOut(now)
+	}
 	t.backoff = min(t.backoff+1, 30)
 	t.rec.owed = true
 	t.sendOwed(now)
@@ -69,7 +76,11 @@ func (t *TCB) rtoExpired(now Time) {
 // sendOwed sends the first segment again, whatever the window says; also past a window that shrank (SHLD-16) or closed, where it serves as the probe.
 func (t *TCB) sendOwed(now Time) {
 	if i := t.rtx.NextLost(); i == 0 {
-		t.rtx.SplitFront(i, t.mss, t.mss)
+		n := t.mss
+		if t.path != nil {
+			n = min(n, max(uint32(t.path.Fallback()), minPeerMSS)-t.segmentOptions())
+		}
+		t.rtx.SplitFront(i, n, n)
 		t.retransmit(now, i)
 	}
 }
@@ -186,7 +197,10 @@ func (t *TCB) reorderExpired(now Time) {
 	n := t.news()
 	t.ack.Now, t.ack.Lost = now, 0
 	t.detectRACK(now)
-	if n.lost = t.ack.Lost; n.lost == 0 {
+	if n.lost = t.ack.Lost; t.path != nil {
+		t.tellPath(now, &n)
+	}
+	if n.lost == 0 {
 		return
 	}
 	switch r := &t.rec; {
