@@ -58,6 +58,8 @@ type wire struct {
 	pass func(p *packet) bool
 	// mark decides which packets that allow it are marked as CE; nil marks none.
 	mark func(p *packet) bool
+	// forward, if not nil, takes the packets instead of the other end.
+	forward func(pkt *stack.PacketBuffer)
 	// full makes the link refuse packets.
 	full bool
 	// log holds the packets that left.
@@ -109,6 +111,10 @@ func (w *wire) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
 		}
 		if w.mark != nil && p.tos&3 != 0 && w.mark(&p) {
 			markCE(pkt)
+		}
+		if w.forward != nil {
+			w.forward(pkt)
+			continue
 		}
 		var l stack.PacketBufferList
 		l.PushBack(pkt)

@@ -290,6 +290,18 @@ func (c *Cache) tooBig(p Path, link uint32, r Report) (v Verdict, changed Entry)
 	return Lowered, c.put(e, c.opts.Expire)
 }
 
+// refuse counts an error that does not lower the MTU.
+func (c *Cache) refuse(p Path, r Report) Verdict {
+	v := RefusedRaise
+	if c.opts.Validate != nil && !c.opts.Validate(p, r) {
+		v = RefusedForged
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stats.Verdicts[v]++
+	return v
+}
+
 // judge fills in what an error makes of an entry, current being the MTU in use.
 func (c *Cache) judge(e Entry, current uint32, r Report) (Entry, Verdict) {
 	floor, v6 := c.floor(e.Path), e.Path.v6()

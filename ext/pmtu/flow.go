@@ -106,6 +106,15 @@ func (f *Flow) Start() {
 // TooBig takes an ICMP error that concerns the flow. Options.Validate decides whether it is believed; a transport that checked the quoted packet itself leaves that nil.
 func (f *Flow) TooBig(r Report) Verdict {
 	now := f.c.clock.NowMonotonic()
+	if r.MTU < header.IPv4MinimumMTU && !f.path.v6() && f.m.state != Disabled && (r.Size > f.m.mtu || r.Size == 0 && f.m.outstanding) {
+		// About a probe, or about what was sent before the MTU was lowered: the search goes on with a smaller one, and finds more than a plateau would.
+		v := f.c.refuse(f.path, r)
+		if v == RefusedRaise && (r.Size == f.m.probe || r.Size == 0) {
+			f.m.TooBig(now, 0)
+			f.publish()
+		}
+		return v
+	}
 	v := f.c.TooBig(f.path, f.link, r)
 	switch v {
 	case Lowered:
@@ -113,21 +122,11 @@ func (f *Flow) TooBig(r Report) Verdict {
 		f.sync(now)
 	case RefusedRaise:
 		// A probe may have been too big, or another flow told the cache already.
-		mtu := r.MTU
-		switch {
-		case mtu >= header.IPv4MinimumMTU:
-			mtu = max(mtu, f.c.floor(f.path))
-		case r.Size != 0 && r.Size != f.m.probe:
-			return v // not about the probe
-		default:
-			mtu = 0
-		}
 		f.sync(now)
-		f.m.TooBig(now, mtu)
-		f.publish()
-	case RefusedMissing:
-		f.m.TooBig(now, 0)
-		f.publish()
+		if r.MTU >= header.IPv4MinimumMTU {
+			f.m.TooBig(now, max(r.MTU, f.c.floor(f.path)))
+			f.publish()
+		}
 	}
 	return v
 }

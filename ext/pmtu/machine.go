@@ -131,11 +131,11 @@ type Machine struct {
 	failed int
 	// raise is when to search again.
 	raise tcpip.MonotonicTime
-	// victim is the size of the smallest large packet lost or timed out since one of that size last arrived, 0 for none; lost and timeouts count how often. small says
-	// that a smaller packet arrived meanwhile, silent that nothing has since a timeout.
-	victim         uint32
+	// victim is the size of the smallest large packet lost or timed out since one of that size last arrived, 0 for none; lost and timeouts count how often. passed is the
+	// size of the largest that arrived meanwhile, 0 for none; silent says that nothing has since a timeout.
+	victim, passed uint32
 	lost, timeouts int
-	small, silent  bool
+	silent         bool
 }
 
 // NewMachine returns a Machine in state Disabled.
@@ -267,7 +267,7 @@ func (m *Machine) Acked(now tcpip.MonotonicTime, size uint32) {
 		if size >= m.victim {
 			m.clearLosses()
 		} else {
-			m.small = true
+			m.passed = max(m.passed, size)
 		}
 	}
 	if m.probe == 0 || size < m.probe {
@@ -311,27 +311,43 @@ func (m *Machine) ProbeLost(now tcpip.MonotonicTime) {
 // ProbeUnsent says that the probe under way was not lost but never sent, or that its fate cannot be told: it is sent again and counts for nothing.
 func (m *Machine) ProbeUnsent() { m.outstanding = false }
 
-// Lost says that a packet of that size, not a probe, is lost, while later ones arrived. It reports whether that makes a black hole: MTU is smaller now,
-// and what is outstanding should be sent again in packets of that size.
+// Lost says that a packet of that size, not a probe, is lost, while later ones arrived. It reports whether that makes a black hole (RFC 8899 §4.3, RFC 4821 §7.7):
+// MTU is smaller now, and what is outstanding should be sent again in packets of that size.
 func (m *Machine) Lost(now tcpip.MonotonicTime, size uint32) bool {
 	if m.cfg.Mode == Off || size <= m.cfg.Base || m.mtu <= m.cfg.Base {
 		return false // what fits Base is no victim: it is congestion that loses it
 	}
 	m.missed(size)
-	return m.blackHole(now, size)
+	if m.lost < m.cfg.Losses || m.passed == 0 {
+		return false
+	}
+	m.base(m.mtu)
+	return true
 }
 
 // TimedOut says that the retransmission timer went off for a packet of that size. It reports the same as Lost. In the next transmission the packet should have
 // the size of Fallback.
 func (m *Machine) TimedOut(now tcpip.MonotonicTime, size uint32) bool {
-	// A packet smaller than what is in use is no victim, unless it is a part of one.
-	if m.cfg.Mode == Off || size < m.mtu && size <= m.cfg.Base && !m.silent {
+	// A packet smaller than what is in use is no victim, unless it is a part of one: nothing so large has arrived since.
+	if m.cfg.Mode == Off || size <= m.cfg.Min || size < m.mtu && size <= m.cfg.Base && m.timeouts == 0 {
 		return false
 	}
 	m.missed(size)
 	m.timeouts++
 	m.silent = true
-	return m.blackHole(now, size)
+	switch {
+	case m.timeouts < m.cfg.Timeouts:
+		return false
+	case m.mtu > m.cfg.Base && m.passed >= m.cfg.Base:
+		m.base(m.mtu)
+	case m.mtu > m.cfg.Min:
+		// Nobody knows whether Base arrives. It is the first to be tried when something does.
+		m.fail(now, m.cfg.Min, m.cfg.Base, true)
+	default:
+		m.clearLosses()
+		return false
+	}
+	return true
 }
 
 // missed counts the loss of a packet that may have been too large.
@@ -342,38 +358,16 @@ func (m *Machine) missed(size uint32) {
 	}
 }
 
-// Fallback is the size in which to send again what timed out: a step below what is in use until something arrives. Whether that arrives tells a black hole from
-// congestion or a path that is down.
+// Fallback is the size in which to send again what timed out: Min until something arrives. Whether that arrives tells a black hole from a path that is down.
 func (m *Machine) Fallback() uint32 {
-	switch {
-	case !m.silent:
-		return m.mtu
-	case m.mtu > m.cfg.Base:
-		return m.cfg.Base
+	if m.silent {
+		return min(m.cfg.Min, m.mtu)
 	}
-	return min(m.cfg.Min, m.mtu)
+	return m.mtu
 }
 
 func (m *Machine) clearLosses() {
-	m.victim, m.lost, m.timeouts, m.small, m.silent = 0, 0, 0, false, false
-}
-
-// blackHole looks at the losses of large packets (RFC 8899 §4.3, RFC 4821 §7.7), of which the last was of that size.
-func (m *Machine) blackHole(now tcpip.MonotonicTime, size uint32) bool {
-	if m.timeouts < m.cfg.Timeouts && (m.lost < m.cfg.Losses || !m.small) {
-		return false
-	}
-	switch {
-	case size > m.cfg.Base && m.mtu > m.cfg.Base:
-		m.base(m.mtu)
-	case m.mtu > m.cfg.Min:
-		// Not even Base arrives. If that is since the path was down, Base is the first to be tried when it is up again.
-		m.fail(now, m.cfg.Min, m.cfg.Base, true)
-	default:
-		m.clearLosses()
-		return false
-	}
-	return true
+	m.victim, m.passed, m.lost, m.timeouts, m.silent = 0, 0, 0, 0, false
 }
 
 // TooBig passes on an ICMP error that was checked to belong to a packet of the path in flight, with the MTU that it has (RFC 8899 §4.6). It reports whether

@@ -181,9 +181,10 @@ func TestTransitions(t *testing.T) {
 		{"black hole by timeouts", Config{Mode: OnBlackHole}, []step{
 			{start, Disabled, 1500, 0},
 			{timedOut(1500), Disabled, 1500, 0},
+			{acked(1200), Disabled, 1500, 0}, // in the size of Fallback, or smaller than the rest
 			{timedOut(1500), Base, 1200, 1200},
-			{timedOut(1200), Base, 1200, 1200}, // Base is not the matter
-			{sent, Base, 1200, 0}, {acked(1200), Searching, 1200, 1500},
+			{timedOut(1200), Base, 1200, 1200},
+			{acked(1200), Searching, 1200, 1500},
 		}},
 		{"losses alone are congestion", Config{Mode: OnBlackHole}, []step{
 			{start, Disabled, 1500, 0},
@@ -194,7 +195,11 @@ func TestTransitions(t *testing.T) {
 			{lost(1, 1500), Base, 1200, 1200}, // the third in a row, and small packets pass
 		}},
 		{"a time-out, then small packets pass, then another", Config{Mode: OnBlackHole}, []step{
-			{start, Disabled, 1500, 0}, {timedOut(1500), Disabled, 1500, 0}, {acked(1200), Disabled, 1500, 0}, {timedOut(1500), Base, 1200, 1200},
+			{start, Disabled, 1500, 0}, {timedOut(1500), Disabled, 1500, 0}, {acked(552), Disabled, 1500, 0}, {timedOut(1500), Error, 552, 1200},
+			{acked(1200), Searching, 1200, 1500},
+		}},
+		{"a part of what timed out does, though something small arrived", Config{Mode: OnBlackHole}, []step{
+			{start, Disabled, 1500, 0}, {timedOut(1500), Disabled, 1500, 0}, {acked(100), Disabled, 1500, 0}, {timedOut(1200), Error, 552, 1200},
 		}},
 		{"a packet of that size arrives between two time-outs", Config{Mode: OnBlackHole}, []step{
 			{start, Disabled, 1500, 0}, {timedOut(1500), Disabled, 1500, 0}, {acked(1500), Disabled, 1500, 0}, {timedOut(1500), Disabled, 1500, 0},
@@ -206,7 +211,7 @@ func TestTransitions(t *testing.T) {
 		{"nothing arrives, whatever its size; then the path is up again", Config{Mode: OnBlackHole}, []step{
 			{start, Disabled, 1500, 0},
 			{timedOut(1500), Disabled, 1500, 0},
-			{timedOut(1200), Error, 552, 1200}, // the same data, in the size of Fallback
+			{timedOut(1500), Error, 552, 1200},
 			{timedOut(552), Error, 552, 1200},
 			{acked(552), Error, 552, 1200},
 			{sent, Error, 552, 0}, {acked(1200), Searching, 1200, 1500},
@@ -307,8 +312,8 @@ func TestFallback(t *testing.T) {
 		mode  Mode
 		steps []step
 	}{
-		{"a step down at each time-out", OnBlackHole, []step{{0, 0, 1500}, {1500, 0, 1200}, {1200, 0, 552}, {552, 0, 552}}},
-		{"back when something arrives", OnBlackHole, []step{{1500, 0, 1200}, {0, 1200, 1500}}},
+		{"small after a time-out", OnBlackHole, []step{{0, 0, 1500}, {1500, 0, 552}, {1500, 0, 552}, {552, 0, 552}}},
+		{"back when something arrives", OnBlackHole, []step{{1500, 0, 552}, {0, 552, 1500}}},
 		{"from Base", Always, []step{{1200, 0, 552}, {0, 552, 1200}}},
 		{"off", Off, []step{{1500, 0, 1500}, {1500, 0, 1500}}},
 		{"small packets", OnBlackHole, []step{{600, 0, 1500}, {600, 0, 1500}}},
@@ -339,5 +344,24 @@ func TestLinkBelowTheLeast(t *testing.T) {
 	m.SetMax(at(0), 1500)
 	if m.MTU() != 1200 || m.Config().Min != 552 {
 		t.Errorf("MTU %d, Min %d on a link of 1500", m.MTU(), m.Config().Min)
+	}
+}
+
+func TestFlowAllocatesNothing(t *testing.T) {
+	c := New(stopped{}, Options{})
+	f := c.Flow(dest4, 1500, Config{Mode: Always})
+	f.Start()
+	if n := testing.AllocsPerRun(100, func() {
+		f.MTU()
+		if _, ok := f.Probe(); ok {
+			f.ProbeSent()
+		}
+		f.Acked(1200)
+		f.Lost(1300)
+		f.TimedOut(1300)
+		f.Fallback()
+		f.ProbeLost()
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
 	}
 }

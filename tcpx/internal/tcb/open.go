@@ -230,9 +230,6 @@ func (t *TCB) startSender(now Time) {
 	if t.sender != nil {
 		return
 	}
-<<<<<<< HEAD
-	t.sender = &sender{cc: t.owner.NewController(), cep: cepStart}
-=======
 	limit := t.peerMSS
 	if t.userMSS > 0 {
 		limit = min(limit, t.userMSS)
@@ -241,8 +238,7 @@ func (t *TCB) startSender(now Time) {
 	if path != nil {
 		t.SetMTUPayload(now, path.MTU(now))
 	}
-	t.sender = &sender{cc: t.owner.NewController(), path: path}
->>>>>>> e3bf6ec (tcpx: find the MTU of the path, by ICMP that is checked and by probes of real data (WithPMTU))
+	t.sender = &sender{cc: t.owner.NewController(), path: path, cep: cepStart}
 	t.rec.high, t.rec.scanned, t.rec.rtoHigh = t.iss, t.iss, t.iss
 	t.rtx.Ordered = t.has(flagSACK) && t.cfg.RACK
 	t.cc.Init(congestion.Config{

@@ -67,7 +67,7 @@ func (t *TCB) followPath(now Time) {
 	}
 }
 
-// probesBehind is how many full segments must follow a probe, so that SACK shows its loss (RFC 4821 §7.4).
+// probesBehind is how many full segments should follow a probe, so that SACK shows its loss (RFC 4821 §7.4).
 const probesBehind = recovery.DupThresh
 
 // outputProbe sends the next text as a probe of the path if one is due and its loss would show. wait tells that it only needs more room in the congestion window,
@@ -82,7 +82,11 @@ func (t *TCB) outputProbe(now Time, avail int, flight, cwnd uint64) (sent, wait 
 	}
 	text := int(size - t.segmentOptions())
 	need := text + probesBehind*int(t.mss)
-	if avail < need || t.windowRoom() < need || cwnd < uint64(need) {
+	if t.windowRoom() < need || cwnd < uint64(need) {
+		return false, false
+	}
+	// Of a stream that is under way more will come, though the send buffer may hold no more of it than what ACKs made room for.
+	if avail < text || avail < need && flight < uint64(need-text) {
 		return false, false
 	}
 	if sub64(cwnd, flight) < uint64(text) {
@@ -137,14 +141,13 @@ func (t *TCB) tellPath(now Time, n *ackNews) {
 	t.followPath(now)
 }
 
-// pathTimedOut reports that the retransmission timer went off.
+// pathTimedOut reports that the retransmission timer went off: whatever is in flight is suspect.
 func (t *TCB) pathTimedOut(now Time) {
 	if t.sndWnd == 0 {
 		return // the peer's window is what is in the way
 	}
 	size := t.wireSize(t.rtx.At(0))
-	for i := range t.rtx.Len() * boolInt(t.retries == 1) {
-		// The first time, all that was in flight is suspect; after that, what was sent again alone.
+	for i := range t.rtx.Len() {
 		if s := t.rtx.At(i); s.Flags&recovery.Sacked == 0 {
 			size = max(size, t.wireSize(s))
 		}
