@@ -43,20 +43,8 @@ func (t *TCB) writeOnce(now Time, r io.Reader, n int, more, urgent bool) (int, e
 		t.sndUp = t.sndBuf.next
 		t.set(flagUrgOut)
 	}
-	t.idleRestart(now)
 	t.output(now)
 	return n, err
-}
-
-// idleRestart tells the controller that sending starts again after a pause (RFC 5681 §4.1).
-func (t *TCB) idleRestart(now Time) {
-	if t.sender == nil || t.rtx.Len() > 0 || !canSend.has(t.state) {
-		return
-	}
-	if idle := now - t.lastSend; idle > t.baseRTO() {
-		t.cc.OnIdleRestart(now, idle)
-		t.readControl()
-	}
 }
 
 // SendQueueSize returns how many bytes were written and are not acknowledged.

@@ -155,7 +155,7 @@ func (t *TCB) buildSYN(now Time) *Out {
 // CookieReply fills out with the SYN-ACK of a SYN cookie (RFC 4987 §3.6): what OpenPassive would send for p and syn, p.ISS being the cookie. It changes nothing
 // in t, a listener's TCB that is prepared by Init only.
 func (t *TCB) CookieReply(now Time, p *OpenParams, syn *Segment, out *Out) {
-	var c TCB
+	c := TCB{Scratch: t.Scratch}
 	c.Init(t.cfg, t.owner, t.Settings)
 	c.begin(now, p)
 	c.learnSYN(now, syn)

@@ -216,8 +216,20 @@ func (t *TCB) unsent() int { return max(t.sndBuf.next.Sub(t.sndNxt), 0) }
 // windowRoom is the usable window: SND.UNA + SND.WND - SND.NXT.
 func (t *TCB) windowRoom() int { return t.sndUna.Add(int(min(t.sndWnd, 1<<30))).Sub(t.sndNxt) }
 
+// idleRestart tells the controller that sending starts again after a pause (RFC 5681 §4.1), be it that the user had nothing to send or that the peer's window was closed.
+func (t *TCB) idleRestart(now Time) {
+	if t.rtx.Len() > 0 || t.stats.dataOut == 0 || t.unsent() == 0 || t.windowRoom() <= 0 {
+		return
+	}
+	if idle := now - t.lastSend; idle > t.baseRTO() {
+		t.cc.OnIdleRestart(now, idle)
+		t.readControl()
+	}
+}
+
 // outputNew sends new text, and FIN behind it.
 func (t *TCB) outputNew(now Time) {
+	t.idleRestart(now)
 	for {
 		avail := t.unsent()
 		flight, cwnd := t.rtx.InFlight(), t.cwnd()

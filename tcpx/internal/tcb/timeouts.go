@@ -263,7 +263,6 @@ func (t *TCB) sendWindowProbe(now Time) {
 		t.set(flagProbe)
 		t.probes = min(t.probes+1, 254)
 		t.backoff = min(t.backoff+1, 30)
-		t.lastSend = now
 	}
 }
 
