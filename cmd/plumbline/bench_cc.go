@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"gvisor.dev/gvisor/pkg/log"
 
 	"github.com/plumbline/plumbline/congestion/testbed"
@@ -24,7 +25,7 @@ type benchCCFlags struct {
 	parallel                      int
 	shard                         string
 	list                          bool
-	json                          string
+	json, html, pcapng            string
 }
 
 // The defaults run in seconds and show what distinguishes the algorithms.
@@ -50,18 +51,24 @@ can carry beside headers, or, for a single flow among others, of all goodput.`,
 		Example: `  # Reno, CUBIC and BBR on three scenarios.
   plumbline bench cc
 
+  # The same as a page with charts.
+  plumbline bench cc --html cc.html
+
   # What scenarios are there?
   plumbline bench cc --list
 
   # Everything about random loss, against gVisor's own TCP, for a program.
   plumbline bench cc --scenario loss --cc reno,cubic --stack tcpx,gvisor --json loss.json
 
+  # Every packet of one scenario, for Wireshark.
+  plumbline bench cc --scenario step/blackout --cc bbr --pcapng blackout.pcapng
+
   # A large sweep in three parts, as in a CI matrix, and their union.
   plumbline bench cc --scenario coexist --shard 1/3 --json part1.json
   plumbline bench cc merge part1.json part2.json part3.json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return f.run(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())
+			return f.run(cmd.Context(), chosenFlags(cmd), cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
 	fl := cmd.Flags()
@@ -74,8 +81,23 @@ can carry beside headers, or, for a single flow among others, of all goodput.`,
 	fl.StringVar(&f.shard, "shard", "", "run only part i of n of the scenarios, as in 2/5")
 	fl.BoolVar(&f.list, "list", false, "list the scenarios and stop")
 	fl.StringVar(&f.json, "json", "", "write the results in JSON to this file, - for the standard output")
+	fl.StringVar(&f.html, "html", "", "write a page with charts to this file")
+	fl.StringVar(&f.pcapng, "pcapng", "", "record the headers of all packets at the senders' links to files in this directory, or to this file (*.pcapng) if one scenario runs")
 	cmd.AddCommand(newBenchCCMergeCommand())
 	return cmd
+}
+
+// chosenFlags writes a command with the flags that decide what it computes, for whoever wants to repeat it.
+func chosenFlags(cmd *cobra.Command) string {
+	line := cmd.CommandPath()
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		switch f.Name {
+		case "json", "html", "pcapng", "parallel":
+		default:
+			line += fmt.Sprintf(" --%s %s", f.Name, strings.Trim(f.Value.String(), "[]"))
+		}
+	})
+	return line
 }
 
 // kindNames returns the names of the stacks.
@@ -88,7 +110,7 @@ func kindNames() []string {
 }
 
 // run runs the command.
-func (f *benchCCFlags) run(ctx context.Context, stdout, stderr io.Writer) error {
+func (f *benchCCFlags) run(ctx context.Context, commandLine string, stdout, stderr io.Writer) error {
 	if f.list {
 		return listScenarios(stdout)
 	}
@@ -96,10 +118,11 @@ func (f *benchCCFlags) run(ctx context.Context, stdout, stderr io.Writer) error 
 	if err != nil {
 		return usageErrorf("bench cc: %w", err)
 	}
-	out, err := createOutputs(stdout, f.json)
+	out, err := createOutputs(stdout, f.json, f.html)
 	if err != nil {
 		return usageErrorf("bench cc: %w", err)
 	}
+	out.page.Command = commandLine
 	defer out.close()
 	// gVisor logs what it makes of losses.
 	log.SetLevel(log.Warning)
@@ -107,9 +130,17 @@ func (f *benchCCFlags) run(ctx context.Context, stdout, stderr io.Writer) error 
 
 	bar := newProgressLine(stderr)
 	sweep := testbed.Sweep{Scenarios: scenarios, Parallel: f.parallel, Progress: bar.update}
+	closeCaptures := func() error { return nil }
+	if f.pcapng != "" {
+		c, err := newCaptures(f.pcapng, scenarios)
+		if err != nil {
+			return usageErrorf("bench cc: --pcapng: %w", err)
+		}
+		sweep.Options, closeCaptures = c.options, c.close
+	}
 	results, err := sweep.Run(ctx)
 	bar.clear()
-	if err != nil {
+	if err := errors.Join(err, closeCaptures()); err != nil {
 		return err
 	}
 	testbed.Sort(results)
@@ -202,7 +233,7 @@ func listScenarios(w io.Writer) error {
 
 // newBenchCCMergeCommand builds `plumbline bench cc merge`.
 func newBenchCCMergeCommand() *cobra.Command {
-	var jsonName string
+	var jsonName, htmlName string
 	cmd := &cobra.Command{
 		Use:   "merge [flags] FILE...",
 		Short: "Put the results of several runs together",
@@ -215,7 +246,7 @@ writes one report.`,
 			if err != nil {
 				return usageErrorf("bench cc merge: %w", err)
 			}
-			out, err := createOutputs(cmd.OutOrStdout(), jsonName)
+			out, err := createOutputs(cmd.OutOrStdout(), jsonName, htmlName)
 			if err != nil {
 				return usageErrorf("bench cc merge: %w", err)
 			}
@@ -224,6 +255,7 @@ writes one report.`,
 		},
 	}
 	cmd.Flags().StringVar(&jsonName, "json", "", "write the results in JSON to this file, - for the standard output")
+	cmd.Flags().StringVar(&htmlName, "html", "", "write a page with charts to this file; JSON has no series, so that it compares only")
 	return cmd
 }
 

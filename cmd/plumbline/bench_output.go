@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -9,30 +10,49 @@ import (
 	"time"
 
 	"github.com/plumbline/plumbline/congestion/testbed"
+	"github.com/plumbline/plumbline/congestion/testbed/page"
 )
 
 // outputs are the reports of `plumbline bench cc`: a table always, unless the JSON takes its place.
 type outputs struct {
 	stdout     io.Writer
-	json       io.Writer // nil if not asked for
+	json, html io.Writer // nil if not asked for
+	page       page.Options
 	files      []*os.File
 	jsonStdout bool
 }
 
 // createOutputs opens the files before anything runs, so that a wrong name is noticed at once.
-func createOutputs(stdout io.Writer, json string) (*outputs, error) {
+func createOutputs(stdout io.Writer, json, html string) (*outputs, error) {
 	o := &outputs{stdout: stdout, jsonStdout: json == "-"}
 	if o.jsonStdout {
 		o.json = stdout
 	} else if json != "" {
-		f, err := os.Create(json)
+		f, err := o.create(json)
 		if err != nil {
 			return nil, fmt.Errorf("--json: %w", err)
 		}
 		o.json = f
-		o.files = append(o.files, f)
+	}
+	if html != "" {
+		f, err := o.create(html)
+		if err != nil {
+			o.close()
+			return nil, fmt.Errorf("--html: %w", err)
+		}
+		o.html = f
 	}
 	return o, nil
+}
+
+// create creates a file that close closes.
+func (o *outputs) create(name string) (io.Writer, error) {
+	f, err := os.Create(name)
+	if err != nil {
+		return nil, err
+	}
+	o.files = append(o.files, f)
+	return f, nil
 }
 
 // write writes the reports.
@@ -43,6 +63,10 @@ func (o *outputs) write(results []*testbed.Result) error {
 	}
 	if o.json != nil {
 		errs = append(errs, testbed.WriteJSON(o.json, results))
+	}
+	if o.html != nil {
+		w := bufio.NewWriter(o.html)
+		errs = append(errs, page.Write(w, results, o.page), w.Flush())
 	}
 	return errors.Join(append(errs, o.close())...)
 }

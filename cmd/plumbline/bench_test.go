@@ -3,12 +3,16 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/gopacket/gopacket/pcapgo"
 )
 
 // command runs a command line in this process.
@@ -55,6 +59,9 @@ func TestBenchCCWrongUsage(t *testing.T) {
 		{[]string{"--parallel", "-2"}, "--parallel -2 is negative"},
 		{[]string{"--seed", "-2"}, `invalid argument "-2" for "--seed"`},
 		{[]string{"--json", filepath.Join(dir, "no", "such", "file")}, "--json: open " + filepath.Join(dir, "no", "such", "file") + ": no such file"},
+		{[]string{"--html", filepath.Join(dir, "no", "such", "file")}, "--html: open " + filepath.Join(dir, "no", "such", "file") + ": no such file"},
+		{[]string{"--pcapng", filepath.Join(dir, "x.pcapng")}, "--pcapng: " + filepath.Join(dir, "x.pcapng") + " is one file for 9 scenarios; name a directory"},
+		{[]string{"--pcapng", broken}, "--pcapng: mkdir " + broken + ": "},
 		{[]string{"--scenario", "coexist", "--cc", "cubic"}, "nothing to run: these scenarios need more than one algorithm"},
 		{[]string{"nonesuch"}, `unknown command "nonesuch"`},
 		{[]string{"merge"}, "requires at least 1 arg"},
@@ -133,5 +140,58 @@ func TestBenchCCShardsMerge(t *testing.T) {
 	}
 	if got, want := strings.Count(merged, "tcpx")+strings.Count(merged, "gvisor"), strings.Count(readReport(t, file("whole.json")), `"stack"`); got != want {
 		t.Errorf("the merged table has %d rows, want %d:\n%s", got, want, merged)
+	}
+}
+
+// A page and captures are written beside the table; captures change nothing.
+func TestBenchCCFiles(t *testing.T) {
+	dir := t.TempDir()
+	file := func(name string) string { return filepath.Join(dir, name) }
+	what := []string{"bench", "cc", "--scenario", "path/reorder", "--cc", "reno,bbr", "--duration", "500ms"}
+	for _, extra := range [][]string{
+		{"--json", file("plain.json"), "--html", file("page.html")},
+		{"--json", file("captured.json"), "--pcapng", file("packets")},
+	} {
+		if status, _, stderr := command(t, append(what, extra...)...); status != exitOK || stderr != "" {
+			t.Fatalf("status %d: %s", status, stderr)
+		}
+	}
+	if a, b := readReport(t, file("plain.json")), readReport(t, file("captured.json")); a != b {
+		t.Errorf("captured:\n%s\nwithout:\n%s", b, a)
+	}
+	page := readReport(t, file("page.html"))
+	for _, want := range []string{"plumbline bench cc --cc reno,bbr --duration 500ms --scenario path/reorder", "Congestion window", "</html>"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("no %q in the page", want)
+		}
+	}
+	for _, name := range []string{"path_reorder-tcpx-reno.pcapng", "path_reorder-tcpx-bbr.pcapng"} {
+		f, err := os.Open(filepath.Join(dir, "packets", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		r, err := pcapgo.NewNgReader(f, pcapgo.DefaultNgReaderOptions)
+		if err != nil {
+			t.Fatal(err)
+		}
+		packets := 0
+		for {
+			_, info, err := r.ReadPacketData()
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			// Virtual time, from the same instant on in every run.
+			if packets == 0 && info.Timestamp.UTC().Format("2006-01-02 15:04:05.000") != "2000-01-01 00:00:00.000" {
+				t.Errorf("%s begins at %v", name, info.Timestamp)
+			}
+			packets++
+		}
+		if packets < 20 {
+			t.Errorf("%s has %d packets", name, packets)
+		}
 	}
 }

@@ -62,32 +62,43 @@ func unless(empty bool, format string, args ...any) string {
 	return fmt.Sprintf(format, args...)
 }
 
-// WriteTable writes results for a terminal: a row for each, and one for each flow below it where flows differ in stack or algorithm.
-func WriteTable(w io.Writer, results []*Result) error {
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+// Table returns results as a table for people: the titles of the columns that have anything in them, and a row for each result, with one for each flow below it where flows
+// differ in stack or algorithm.
+func Table(results []*Result) (titles []string, rows [][]string) {
 	shown := slices.DeleteFunc(slices.Clone(columns), func(c column) bool {
 		return !slices.ContainsFunc(results, func(r *Result) bool { return c.cell(r) != "" })
 	})
-	row := func(cell func(*column) string) {
+	row := func(cell func(*column) string) []string {
+		cells := make([]string, len(shown))
 		for i := range shown {
-			fmt.Fprint(tw, cell(&shown[i]), "\t")
+			cells[i] = cell(&shown[i])
 		}
-		fmt.Fprintln(tw)
+		return cells
 	}
-	row(func(c *column) string { return c.title })
+	titles = row(func(c *column) string { return c.title })
 	for _, r := range results {
-		row(func(c *column) string { return cmp.Or(c.cell(r), "-") })
+		rows = append(rows, row(func(c *column) string { return cmp.Or(c.cell(r), "-") }))
 		if !r.mixed() {
 			continue
 		}
 		for i := range r.Detail.PerFlow {
-			row(func(c *column) string {
+			rows = append(rows, row(func(c *column) string {
 				if c.ofFlow == nil {
 					return ""
 				}
 				return c.ofFlow(&r.Detail.PerFlow[i])
-			})
+			}))
 		}
+	}
+	return titles, rows
+}
+
+// WriteTable writes the Table of results for a terminal.
+func WriteTable(w io.Writer, results []*Result) error {
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	titles, rows := Table(results)
+	for _, cells := range slices.Insert(rows, 0, titles) {
+		fmt.Fprintln(tw, strings.Join(cells, "\t")+"\t")
 	}
 	return tw.Flush()
 }
