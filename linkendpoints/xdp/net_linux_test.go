@@ -104,6 +104,12 @@ type packetSocket struct{ fd int }
 
 func newPacketSocket(t testing.TB, c *cable) *packetSocket {
 	t.Helper()
+	return newPacketSocketOn(t, c, c.kernels)
+}
+
+// newPacketSocketOn opens a packet socket on either end.
+func newPacketSocketOn(t testing.TB, c *cable, link netlink.Link) *packetSocket {
+	t.Helper()
 	var fd int
 	var err error
 	c.ns.Do(func() {
@@ -123,7 +129,7 @@ func newPacketSocket(t testing.TB, c *cable) *packetSocket {
 			t.Fatal(err)
 		}
 	}
-	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: htons(unix.ETH_P_ALL), Ifindex: c.kernels.Attrs().Index}); err != nil {
+	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: htons(unix.ETH_P_ALL), Ifindex: link.Attrs().Index}); err != nil {
 		t.Fatal(err)
 	}
 	return p

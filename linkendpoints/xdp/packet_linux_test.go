@@ -164,3 +164,11 @@ func (c *counter) waitFor(t testing.TB, number uint32) {
 	t.Helper()
 	c.waitUntil(t, "a packet", func(got []uint32) bool { return slices.Contains(got, number) })
 }
+
+// manyPackets makes n small packets, numbered from 1.
+func manyPackets(e stack.LinkEndpoint, n int) (pkts []*stack.PacketBuffer) {
+	for i := range n {
+		pkts = append(pkts, udpPacket(e, uint32(i+1), 100))
+	}
+	return pkts
+}
