@@ -20,6 +20,9 @@ import (
 // patience is when a test gives up on something that has to happen.
 const patience = 20 * time.Second
 
+// pollInterval is how long a packetSocket waits at a time.
+const pollInterval = 20 * time.Millisecond
+
 // cable is a veth pair in a namespace of its own: the endpoint's end has no IP
 // address, so that the kernel does not answer on it.
 type cable struct {
@@ -174,8 +177,7 @@ func (p *packetSocket) Recv(ctx context.Context) ([]byte, error) {
 // poll waits for events, but not so long that the end of a context goes
 // unnoticed.
 func (p *packetSocket) poll(events int16) {
-	const milliseconds = 20
-	_, _ = unix.Poll([]unix.PollFd{{Fd: int32(p.fd), Events: events}}, milliseconds)
+	_, _ = unix.Poll([]unix.PollFd{{Fd: int32(p.fd), Events: events}}, int(pollInterval.Milliseconds()))
 }
 
 // htons returns v in network byte order, as the socket API wants protocols.

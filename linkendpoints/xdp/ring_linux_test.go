@@ -56,6 +56,7 @@ func newFake(t testing.TB, opts Options) *fakeKernel {
 		t.Fatal(err)
 	}
 	s := &sockets{all: []*socket{k}, mem: mem, frames: testFrames, mode: Copy, sg: true, needWakeup: true}
+	k.fillAll(0)
 	d := Device{Name: "fake", Index: 1, MTU: 9000, LinkAddress: []byte("\x02\x00\x5e\x00\x53\xaa"), Queues: []int{0}}
 	f := &fakeKernel{e: newEndpoint(d, s, opts), k: k}
 	t.Cleanup(f.e.Close)

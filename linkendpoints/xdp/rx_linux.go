@@ -38,14 +38,12 @@ type rxQueue struct {
 	pieces [][]byte       // what they describe
 }
 
-// newRxQueue makes a queue and gives all its chunks to the kernel to fill.
+// newRxQueue makes a queue all of whose chunks are with the kernel.
 func newRxQueue(e *Endpoint, k *socket, f frames) *rxQueue {
-	q := &rxQueue{e: e, k: k, frames: f}
-	for i := range uint32(len(f.lent)) {
-		*k.fill.at(i) = f.lend(i)
+	for i := range f.lent {
+		f.lent[i] = true
 	}
-	k.fill.publish(uint32(len(f.lent)))
-	return q
+	return &rxQueue{e: e, k: k, frames: f}
 }
 
 // run receives until s stops or the device is gone.

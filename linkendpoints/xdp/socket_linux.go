@@ -78,10 +78,12 @@ func (s *sockets) setUp(d *Device, o *Options) error {
 	if err := s.register(o.Frames); err != nil {
 		return err
 	}
-	for _, k := range s.all {
+	for i, k := range s.all {
 		if err := k.makeRings(uint32(s.frames)); err != nil {
 			return err
 		}
+		// Before it is bound: the kernel drops what it has no chunk for.
+		k.fillAll(s.rxFirst(i))
 	}
 	if err := s.bindAll(d, o); err != nil {
 		return err
@@ -181,6 +183,15 @@ func (k *socket) makeRings(n uint32) error {
 	k.fill, errs[2] = addrs(unix.XDP_UMEM_PGOFF_FILL_RING, off.Fr)
 	k.completion, errs[3] = addrs(unix.XDP_UMEM_PGOFF_COMPLETION_RING, off.Cr)
 	return errors.Join(errs[:]...)
+}
+
+// fillAll gives as many chunks as the fill ring has entries, from the one at
+// first on, to the kernel.
+func (k *socket) fillAll(first uint64) {
+	for i := range k.fill.size {
+		*k.fill.at(i) = first + uint64(i)*frameSize
+	}
+	k.fill.publish(k.fill.size)
 }
 
 // mapRing maps one ring.
