@@ -155,7 +155,7 @@ func (q *txQueue) writeLocked(pkt *stack.PacketBuffer) tcpip.Error {
 		return &tcpip.ErrNetworkUnreachable{}
 	case size < header.EthernetMinimumSize:
 		return &tcpip.ErrMalformedHeader{}
-	case size > q.e.frameLimit(pkt):
+	case size > q.e.maxFrame && size > q.e.frameLimit(pkt):
 		return &tcpip.ErrMessageTooLong{}
 	}
 	n := (size + frameSize - 1) / frameSize
