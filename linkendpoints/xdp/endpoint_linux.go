@@ -5,14 +5,14 @@ package xdp
 import (
 	"errors"
 	"fmt"
-	"os"
-	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"github.com/plumbline/plumbline/linkendpoints/internal/lifecycle"
 )
 
 var _ stack.LinkEndpoint = (*Endpoint)(nil)
@@ -22,7 +22,7 @@ var _ stack.LinkEndpoint = (*Endpoint)(nil)
 type Endpoint struct {
 	device      Device
 	options     Options
-	sockets     *sockets // its mappings are valid while users is not 0
+	sockets     *sockets // its mappings are valid until life releases them
 	maxFrame    int      // the longest frame that may be sent, in bytes
 	promiscuous bool
 
@@ -33,30 +33,11 @@ type Endpoint struct {
 	// kick the transmit queues when they are done.
 	delivering atomic.Int32
 
-	addr   atomic.Pointer[tcpip.LinkAddress]
-	mtu    atomic.Uint32
-	closed atomic.Bool // set with mu held, read by writers without
-
-	mu      sync.Mutex
-	current *session // nil unless attached; guarded by mu
-	last    *session // current, or the one before Attach(nil); guarded by mu
-	onClose func()   // guarded by mu
-	err     error    // why the endpoint closed itself; guarded by mu
-	// users counts who needs the descriptors: one until Close, and each session.
-	// Guarded by mu.
-	users int
-	// kernel are the kernel's counters as they were last. Guarded by mu.
-	kernel unix.XDPStatistics
-}
-
-// session is the time between Attach and Attach(nil).
-type session struct {
-	dispatcher stack.NetworkDispatcher
-	stopping   atomic.Bool
-	wake       int // eventfd, ends a receiver's poll
-	before     *session
-	receivers  sync.WaitGroup
-	done       chan struct{} // closed when all receivers of this and earlier sessions have returned
+	addr atomic.Pointer[tcpip.LinkAddress]
+	mtu  atomic.Uint32
+	life lifecycle.Lifecycle
+	// kernel are the kernel's counters as they were last.
+	kernel atomic.Pointer[unix.XDPStatistics]
 }
 
 // New opens a device and returns an endpoint that is not attached yet. From then
@@ -107,15 +88,19 @@ func adopt(d *device, opts Options) (*Endpoint, error) {
 
 // newEndpoint makes an endpoint that owns s.
 func newEndpoint(d Device, s *sockets, opts Options) *Endpoint {
-	e := &Endpoint{device: d, options: opts, sockets: s, promiscuous: opts.Promiscuous, users: 1}
+	e := &Endpoint{device: d, options: opts, sockets: s, promiscuous: opts.Promiscuous}
+	e.kernel.Store(new(unix.XDPStatistics))
 	e.maxFrame = int(d.MTU) + header.EthernetMinimumSize
 	if !s.sg {
 		e.maxFrame = min(e.maxFrame, frameSize-vlanTagSize)
 	}
+	life := lifecycle.Config{Name: "xdp: " + d.Name, Release: e.release, OnFailure: opts.OnFailure}
 	for i, k := range s.all {
 		e.rx = append(e.rx, newRxQueue(e, k, newFrames(s.mem, s.rxFirst(i), s.frames)))
 		e.tx = append(e.tx, newTxQueue(e, k, newFrames(s.mem, s.txFirst(i), s.frames)))
+		life.Receivers = append(life.Receivers, e.rx[i].run)
 	}
+	e.life.Init(life)
 	mtu := opts.MTU
 	if mtu == 0 {
 		mtu = d.MTU
@@ -142,13 +127,6 @@ func (e *Endpoint) Queues() []int {
 
 // ScatterGather says whether frames may take more than one buffer of 4 KiB.
 func (e *Endpoint) ScatterGather() bool { return e.sockets.sg }
-
-// Err returns the error that made the endpoint close itself, or nil.
-func (e *Endpoint) Err() error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.err
-}
 
 // MTU implements stack.LinkEndpoint.
 func (e *Endpoint) MTU() uint32 { return e.mtu.Load() }
@@ -203,140 +181,38 @@ func (*Endpoint) ParseHeader(pkt *stack.PacketBuffer) bool {
 // stops: one delivery a queue may still be under way, since the stack holds
 // locks here that the delivery may need. Wait waits for it. Frames that arrive
 // later are for the next dispatcher.
-func (e *Endpoint) Attach(dispatcher stack.NetworkDispatcher) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if dispatcher == nil {
-		e.stopLocked()
-		return
-	}
-	if e.current != nil || e.closed.Load() {
-		return
-	}
-	wake, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
-	if err != nil {
-		go e.fail(fmt.Errorf("cannot receive: %w", os.NewSyscallError("eventfd", err)))
-		return
-	}
-	s := &session{dispatcher: dispatcher, wake: wake, before: e.last, done: make(chan struct{})}
-	e.current, e.last = s, s
-	e.users++
-	s.receivers.Add(len(e.rx))
-	for _, q := range e.rx {
-		go q.run(s)
-	}
-	go e.end(s)
-}
-
-// end waits for the receivers of s and lets go of what they used.
-func (e *Endpoint) end(s *session) {
-	s.receivers.Wait()
-	e.mu.Lock()
-	unix.Close(s.wake)
-	s.wake = -1
-	s.before = nil
-	e.leaveLocked()
-	e.mu.Unlock()
-	close(s.done)
-}
-
-// stopLocked tells the receivers to return. e.mu is held.
-func (e *Endpoint) stopLocked() {
-	s := e.current
-	if s == nil {
-		return
-	}
-	e.current = nil
-	s.stopping.Store(true)
-	if s.wake >= 0 {
-		one := [8]byte{1}
-		// The counter is at zero, so that this can neither block nor fail.
-		unix.Write(s.wake, one[:])
-	}
-}
-
-// leaveLocked lets go of memory and descriptors once nobody uses them. e.mu is
-// held.
-func (e *Endpoint) leaveLocked() {
-	e.users--
-	if e.users > 0 {
-		return
-	}
-	for _, q := range e.tx {
-		q.stop()
-	}
-	e.readKernelLocked()
-	e.sockets.close()
-}
+func (e *Endpoint) Attach(dispatcher stack.NetworkDispatcher) { e.life.Attach(dispatcher) }
 
 // IsAttached implements stack.LinkEndpoint.
-func (e *Endpoint) IsAttached() bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.current != nil
-}
+func (e *Endpoint) IsAttached() bool { return e.life.IsAttached() }
 
 // Wait implements stack.LinkEndpoint: it returns when the receivers that
 // Attach(nil) or Close stopped have returned, and with them the last delivery.
 // While the endpoint is attached it blocks. It must not be called from a
 // delivery.
-func (e *Endpoint) Wait() {
-	e.mu.Lock()
-	s := e.last
-	e.mu.Unlock()
-	if s != nil {
-		<-s.done
-	}
-}
+func (e *Endpoint) Wait() { e.life.Wait() }
 
 // Close implements stack.LinkEndpoint. It runs the on-close action, stops
 // receiving, and lets go of the device, which detaches the program, as soon as
 // the last delivery returned, which Wait waits for. Calls after the first do
 // nothing.
-func (e *Endpoint) Close() {
-	e.mu.Lock()
-	if e.closed.Load() {
-		e.mu.Unlock()
-		return
-	}
-	e.closed.Store(true)
-	action := e.onClose
-	e.onClose = nil
-	e.mu.Unlock()
-
-	if action != nil {
-		action()
-	}
-
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.stopLocked()
-	e.leaveLocked()
-}
+func (e *Endpoint) Close() { e.life.Close() }
 
 // SetOnCloseAction implements stack.LinkEndpoint: action runs once, when the
 // endpoint is closed or closes itself, before it lets go of the device.
-func (e *Endpoint) SetOnCloseAction(action func()) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.onClose = action
+func (e *Endpoint) SetOnCloseAction(action func()) { e.life.SetOnCloseAction(action) }
+
+// Err returns the error that made the endpoint close itself, or nil.
+func (e *Endpoint) Err() error { return e.life.Err() }
+
+// release lets go of memory and descriptors. No receiver runs any more.
+func (e *Endpoint) release() {
+	for _, q := range e.tx {
+		q.stop()
+	}
+	e.readKernel()
+	e.sockets.close()
 }
 
 // errDeviceGone is reported when the kernel has taken the device away.
 var errDeviceGone = errors.New("the device is gone")
-
-// fail ends the endpoint because its device became unusable.
-func (e *Endpoint) fail(err error) {
-	err = fmt.Errorf("xdp: %s: %w", e.device.Name, err)
-	e.mu.Lock()
-	if e.err != nil || e.closed.Load() {
-		e.mu.Unlock()
-		return
-	}
-	e.err = err
-	e.mu.Unlock()
-	e.Close()
-	if e.options.OnFailure != nil {
-		e.options.OnFailure(err)
-	}
-}

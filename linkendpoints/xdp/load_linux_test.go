@@ -15,6 +15,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"github.com/plumbline/plumbline/linkendpoints/internal/lifecycle"
 )
 
 // nobody is a dispatcher that keeps nothing.
@@ -74,7 +76,7 @@ func TestAllocations(t *testing.T) {
 	}
 
 	frame := ethernet(f.e.LinkAddress(), header.IPv4ProtocolNumber, ipv4UDP(1, 1000))
-	s := &session{dispatcher: nobody{}}
+	s := &lifecycle.Session{Dispatcher: nobody{}}
 	next := 0
 	avg = testing.AllocsPerRun(1000, func() {
 		addr := uint64(next%testFrames) * frameSize

@@ -14,6 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
+
+	"github.com/plumbline/plumbline/linkendpoints/internal/lifecycle"
 )
 
 const testFrames = 64
@@ -99,7 +101,7 @@ func (f *fakeKernel) complete(addrs ...uint64) {
 func (f *fakeKernel) deliver(t testing.TB, c *counter) {
 	t.Helper()
 	q := f.e.rx[0]
-	s := &session{dispatcher: c}
+	s := &lifecycle.Session{Dispatcher: c}
 	for {
 		n, err := f.k.rx.available()
 		if err != nil {

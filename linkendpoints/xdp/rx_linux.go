@@ -12,8 +12,9 @@ import (
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
-	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
+	"github.com/plumbline/plumbline/linkendpoints/internal/frame"
+	"github.com/plumbline/plumbline/linkendpoints/internal/lifecycle"
 	"github.com/plumbline/plumbline/linkendpoints/internal/vnet"
 )
 
@@ -47,19 +48,15 @@ func newRxQueue(e *Endpoint, k *socket, f frames) *rxQueue {
 }
 
 // run receives until s stops or the device is gone.
-func (q *rxQueue) run(s *session) {
-	defer s.receivers.Done()
-	if s.before != nil {
-		<-s.before.done
-	}
-	for !s.stopping.Load() {
+func (q *rxQueue) run(s *lifecycle.Session) {
+	for !s.Stopping() {
 		n, err := q.k.rx.available()
 		if err == nil && n == 0 {
 			err = q.wait(s)
 		}
 		if err != nil {
 			q.counters.errors.Add(1)
-			q.e.fail(err)
+			q.e.life.Fail(err)
 			return
 		}
 		if n > 0 {
@@ -69,10 +66,10 @@ func (q *rxQueue) run(s *session) {
 }
 
 // batch handles some of the n descriptors that are there.
-func (q *rxQueue) batch(s *session, n uint32) {
+func (q *rxQueue) batch(s *lifecycle.Session, n uint32) {
 	q.e.delivering.Add(1)
 	var done, refilled uint32
-	for done < min(n, batchSize) && !s.stopping.Load() {
+	for done < min(n, batchSize) && !s.Stopping() {
 		used := q.gather(done, n)
 		q.receive(s)
 		done += used
@@ -143,7 +140,7 @@ func (q *rxQueue) take() (size int, ok bool) {
 }
 
 // receive checks the frame whose descriptors are in q.chain and delivers it.
-func (q *rxQueue) receive(s *session) {
+func (q *rxQueue) receive(s *lifecycle.Session) {
 	c := &q.counters
 	size, ok := q.take()
 	switch {
@@ -153,11 +150,11 @@ func (q *rxQueue) receive(s *session) {
 	case size < header.EthernetMinimumSize || len(q.pieces[0]) < header.EthernetMinimumSize:
 		c.short.Add(1)
 		return
-	case size > header.EthernetMinimumSize+maxMTU:
+	case size > header.EthernetMinimumSize+frame.MaxIPSize:
 		c.giant.Add(1)
 		return
 	}
-	proto, pktType := q.e.classify(q.pieces[0])
+	proto, pktType := frame.Classify(q.pieces[0], q.e.LinkAddress())
 	if pktType == tcpip.PacketOtherHost && !q.e.promiscuous {
 		c.otherHost.Add(1)
 		return
@@ -174,10 +171,8 @@ func (q *rxQueue) receive(s *session) {
 		p.Tail = tail.AsSlice()
 	}
 	if !q.verify(proto, p) {
-		head.Release()
-		if tail != nil {
-			tail.Release()
-		}
+		frame.Release(&head)
+		frame.Release(&tail)
 		return
 	}
 	c.frames.Add(1)
@@ -185,7 +180,11 @@ func (q *rxQueue) receive(s *session) {
 	if tail != nil {
 		c.multi.Add(1)
 	}
-	deliver(s.dispatcher, proto, pktType, head, tail)
+	payload := buffer.MakeWithView(head)
+	if tail != nil {
+		payload.Append(tail)
+	}
+	frame.Deliver(s.Dispatcher, proto, pktType, header.EthernetMinimumSize, payload)
 }
 
 // verify checks the checksums of a packet and counts the outcome.
@@ -211,45 +210,14 @@ func (q *rxQueue) verify(proto tcpip.NetworkProtocolNumber, p vnet.Packet) bool 
 	return false
 }
 
-// classify reads the link header: the protocol of the packet and who it is for.
-func (e *Endpoint) classify(frame []byte) (tcpip.NetworkProtocolNumber, tcpip.PacketType) {
-	proto := header.Ethernet(frame).Type()
-	// The destination is compared byte by byte: a tcpip.LinkAddress of it would
-	// be an allocation.
-	dst := frame[:header.EthernetAddressSize]
-	switch {
-	case string(dst) == string(header.EthernetBroadcastAddress):
-		return proto, tcpip.PacketBroadcast
-	case dst[0]&1 != 0:
-		return proto, tcpip.PacketMulticast
-	case string(dst) == string(e.LinkAddress()):
-		return proto, tcpip.PacketHost
-	}
-	return proto, tcpip.PacketOtherHost
-}
-
-// deliver passes a frame to the stack and takes the views over.
-func deliver(d stack.NetworkDispatcher, proto tcpip.NetworkProtocolNumber, pktType tcpip.PacketType, head, tail *buffer.View) {
-	payload := buffer.MakeWithView(head)
-	if tail != nil {
-		payload.Append(tail)
-	}
-	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: payload})
-	pkt.PktType = pktType
-	pkt.NetworkProtocolNumber = proto
-	pkt.LinkHeader().Consume(header.EthernetMinimumSize)
-	d.DeliverNetworkPacket(proto, pkt)
-	pkt.DecRef()
-}
-
 // wait waits until there is something to receive or s stops. It returns an
 // error if the device is gone.
-func (q *rxQueue) wait(s *session) error {
+func (q *rxQueue) wait(s *lifecycle.Session) error {
 	if q.spin(s) {
 		return nil
 	}
 	fds := [2]unix.PollFd{
-		{Fd: int32(s.wake), Events: unix.POLLIN},
+		{Fd: int32(s.Wake()), Events: unix.POLLIN},
 		{Fd: int32(q.k.fd), Events: unix.POLLIN},
 	}
 	n, err := unix.Poll(fds[:], int(idleInterval.Milliseconds()))
@@ -270,14 +238,14 @@ func (q *rxQueue) wait(s *session) error {
 
 // spin polls the device for a while, if the endpoint is to. It reports true if
 // there is something to do.
-func (q *rxQueue) spin(s *session) bool {
+func (q *rxQueue) spin(s *lifecycle.Session) bool {
 	limit := q.e.options.BusyPoll
 	if limit == 0 {
 		return false
 	}
 	for start := time.Now(); time.Since(start) < limit; {
 		q.poke()
-		if n, err := q.k.rx.available(); n > 0 || err != nil || s.stopping.Load() {
+		if n, err := q.k.rx.available(); n > 0 || err != nil || s.Stopping() {
 			return true
 		}
 	}

@@ -137,21 +137,17 @@ func (e *Endpoint) Stats() Stats {
 		s.TxDroppedInvalid += c.invalid.Load()
 		s.TxBlocked += c.blocked.Load()
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.users > 0 {
-		e.readKernelLocked()
-	}
-	s.KernelRxDropped = e.kernel.Rx_dropped
-	s.KernelRxRingFull = e.kernel.Rx_ring_full
-	s.KernelRxFillRingEmpty = e.kernel.Rx_fill_ring_empty_descs
-	s.KernelInvalidDescriptors = e.kernel.Rx_invalid_descs + e.kernel.Tx_invalid_descs
+	e.life.Use(e.readKernel)
+	k := e.kernel.Load()
+	s.KernelRxDropped = k.Rx_dropped
+	s.KernelRxRingFull = k.Rx_ring_full
+	s.KernelRxFillRingEmpty = k.Rx_fill_ring_empty_descs
+	s.KernelInvalidDescriptors = k.Rx_invalid_descs + k.Tx_invalid_descs
 	return s
 }
 
-// readKernelLocked reads the kernel's counters. e.mu is held and the sockets are
-// open.
-func (e *Endpoint) readKernelLocked() {
+// readKernel reads the kernel's counters. The sockets are open.
+func (e *Endpoint) readKernel() {
 	var sum unix.XDPStatistics
 	for _, k := range e.sockets.all {
 		var s unix.XDPStatistics
@@ -164,5 +160,5 @@ func (e *Endpoint) readKernelLocked() {
 		sum.Rx_invalid_descs += s.Rx_invalid_descs
 		sum.Tx_invalid_descs += s.Tx_invalid_descs
 	}
-	e.kernel = sum
+	e.kernel.Store(&sum)
 }

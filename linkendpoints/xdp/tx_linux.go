@@ -12,6 +12,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"github.com/plumbline/plumbline/linkendpoints/internal/frame"
 )
 
 const (
@@ -86,9 +88,9 @@ func (e *Endpoint) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) 
 	// Neighbours of one flow go together; the order within a flow is kept.
 	done := 0
 	for done < len(list) {
-		q := e.tx[e.flowQueue(list[done])]
+		q := e.tx[frame.Queue(list[done], len(e.tx))]
 		end := done + 1
-		for end < len(list) && e.tx[e.flowQueue(list[end])] == q {
+		for end < len(list) && e.tx[frame.Queue(list[end], len(e.tx))] == q {
 			end++
 		}
 		n, err := q.write(list[done:end])
@@ -149,7 +151,7 @@ func (q *txQueue) refused(list []*stack.PacketBuffer, err tcpip.Error) bool {
 func (q *txQueue) writeLocked(pkt *stack.PacketBuffer) tcpip.Error {
 	size := pkt.Size()
 	switch {
-	case q.closed || q.e.closed.Load():
+	case q.closed || q.e.life.Closed():
 		return &tcpip.ErrClosedForSend{}
 	case q.down:
 		return &tcpip.ErrNetworkUnreachable{}
@@ -227,7 +229,7 @@ func (q *txQueue) makeRoom(n int) tcpip.Error {
 		switch {
 		case len(q.free) >= n:
 			return nil
-		case q.e.closed.Load():
+		case q.e.life.Closed():
 			return &tcpip.ErrClosedForSend{}
 		case q.down:
 			return &tcpip.ErrNetworkUnreachable{}
@@ -248,7 +250,7 @@ func (q *txQueue) reap() {
 	n, err := ring.available()
 	if err != nil {
 		q.counters.completion.Add(1)
-		go q.e.fail(err)
+		go q.e.life.Fail(err)
 		return
 	}
 	for i := range n {
@@ -327,7 +329,7 @@ func (q *txQueue) kick() {
 			q.down = true
 			return
 		case unix.ENXIO, unix.EBADF, unix.ENOTSOCK:
-			go q.e.fail(fmt.Errorf("%w (%w)", errDeviceGone, errno))
+			go q.e.life.Fail(fmt.Errorf("%w (%w)", errDeviceGone, errno))
 			return
 		default:
 			// The packet at the head was dropped (EOVERFLOW for one with too
@@ -366,47 +368,4 @@ func (q *txQueue) kickLater() {
 func wakeTx(fd int) unix.Errno {
 	_, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), 0, 0, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
 	return errno
-}
-
-// flowQueue chooses the queue of a packet.
-func (e *Endpoint) flowQueue(pkt *stack.PacketBuffer) int {
-	h := pkt.Hash
-	if h == 0 {
-		h = flowHash(pkt)
-	}
-	return int(h % uint32(len(e.tx)))
-}
-
-// flowHash hashes what identifies a flow: only TCP sets PacketBuffer.Hash. It
-// is FNV-1a over addresses, protocol and ports; fragments have no ports.
-func flowHash(pkt *stack.PacketBuffer) uint32 {
-	h := uint32(2166136261)
-	add := func(b []byte) {
-		for _, c := range b {
-			h = (h ^ uint32(c)) * 16777619
-		}
-	}
-	net := pkt.NetworkHeader().Slice()
-	switch {
-	case pkt.NetworkProtocolNumber == header.IPv4ProtocolNumber && len(net) >= header.IPv4MinimumSize:
-		ip := header.IPv4(net)
-		add(net[9:10])
-		add(net[12:20])
-		if ip.More() || ip.FragmentOffset() != 0 {
-			return h
-		}
-	case pkt.NetworkProtocolNumber == header.IPv6ProtocolNumber && len(net) >= header.IPv6MinimumSize:
-		add(net[6:7])
-		add(net[8:40])
-		if net[6] == uint8(header.IPv6FragmentExtHdrIdentifier) {
-			return h
-		}
-	}
-	switch pkt.TransportProtocolNumber {
-	case header.TCPProtocolNumber, header.UDPProtocolNumber:
-		if t := pkt.TransportHeader().Slice(); len(t) >= 4 {
-			add(t[:4])
-		}
-	}
-	return h
 }
