@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -28,7 +27,9 @@ type conformFlags struct {
 	run          string
 	level        string
 	corpus       string
-	json, junit  string
+	reports      map[string]*string
+	snapshot     string
+	update       bool
 	seed         uint64
 	verbose      bool
 	requirements bool
@@ -37,7 +38,7 @@ type conformFlags struct {
 
 // newConformCommand builds `plumbline conform`.
 func newConformCommand() *cobra.Command {
-	var f conformFlags
+	f := conformFlags{reports: make(map[string]*string)}
 	cmd := &cobra.Command{
 		Use:   "conform [flags] [PATH...]",
 		Short: "Judge a TCP by packet scripts",
@@ -49,7 +50,7 @@ directory with scripts, in the language of packetdrill. --corpus runs a checkout
 of scripts that were written for packetdrill on Linux.
 
 The exit status is 1 if a script failed that was not expected to, or passed
-although it was expected to fail.`,
+although it was expected to fail, or if a verdict differs from the snapshot.`,
 		Example: `  # The built-in suite, on every target.
   plumbline conform
 
@@ -63,11 +64,15 @@ although it was expected to fail.`,
   plumbline conform --run '^MUST-14$'
 
   # Reports for continuous integration.
-  plumbline conform --junit conform.xml --json conform.json
+  plumbline conform --junit conform.xml --json conform.json --html conform.html
+
+  # No verdict may change silently.
+  plumbline conform --snapshot conformance/snapshot.txt
 
   # Google's public scripts.
   git clone https://github.com/google/packetdrill
   plumbline conform --corpus packetdrill/gtests/net/tcp`,
+		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return f.conform(cmd.Context(), cmd.OutOrStdout(), args)
 		},
@@ -77,11 +82,15 @@ although it was expected to fail.`,
 	fl.StringVar(&f.run, "run", "", "run only what matches this regular expression: the name of a run, as in open/active.pkt/ipv4/gvisor, or a requirement of its script")
 	fl.StringVar(&f.level, "level", "", "compare packets at this level, rfc or strict (default what the script asks for)")
 	fl.StringVar(&f.corpus, "corpus", "", "run the packetdrill scripts below this directory instead of the suite")
-	fl.StringVar(&f.json, "json", "", "write a report in JSON to this file")
-	fl.StringVar(&f.junit, "junit", "", "write a report in JUnit XML to this file")
+	for _, r := range reports {
+		f.reports[r.flag] = fl.String(r.flag, "", "write a report in "+r.what+" to this file")
+	}
+	fl.StringVar(&f.snapshot, "snapshot", "", "compare the verdicts with those in this file")
+	fl.BoolVar(&f.update, "update", false, "write the verdicts to the file of --snapshot in place of comparing them")
 	fl.Uint64Var(&f.seed, "seed", 1, "seed of all that is random; the same seed gives the same packets")
 	fl.BoolVarP(&f.verbose, "verbose", "v", false, "print every run, and every packet of those that failed")
 	fl.BoolVar(&f.requirements, "requirements", false, "print what became of each requirement of RFC 9293")
+	cmd.AddCommand(newExplainCommand())
 	fl.IntVar(&f.parallel, "parallel", 0, "how many scripts to run at a time (default the number of CPUs)")
 	return cmd
 }
@@ -92,16 +101,15 @@ func (f *conformFlags) conform(ctx context.Context, out io.Writer, args []string
 	if err != nil {
 		return err
 	}
+	if f.update && f.snapshot == "" {
+		return usageErrorf("conform: --update needs --snapshot FILE")
+	}
 	files, err := f.createReports()
 	if err != nil {
 		return err
 	}
 	defer files.close()
-	// gVisor logs what hostile packets make it do, which scripts send on
-	// purpose.
-	log.SetLevel(log.Warning)
-	log.SetTarget(log.GoogleEmitter{Writer: &log.Writer{Next: io.Discard}})
-
+	quiet()
 	results, err := s.Run(ctx)
 	if err != nil {
 		return err
@@ -115,10 +123,21 @@ func (f *conformFlags) conform(ctx context.Context, out io.Writer, args []string
 	if err := files.write(results, f.seed); err != nil {
 		return err
 	}
-	if !report.CountOf(results).OK() {
+	same, err := f.checkSnapshot(out, results)
+	if err != nil {
+		return err
+	}
+	if !same || !report.CountOf(results).OK() {
 		return &checkFailed{}
 	}
 	return nil
+}
+
+// quiet silences gVisor, which logs what hostile packets make it do: scripts
+// send them on purpose.
+func quiet() {
+	log.SetLevel(log.Warning)
+	log.SetTarget(log.GoogleEmitter{Writer: &log.Writer{Next: io.Discard}})
 }
 
 // suite puts together what to run.
@@ -246,53 +265,4 @@ func loadPaths(s *runner.Suite, paths []string) error {
 		}
 	}
 	return nil
-}
-
-// reportFiles are the files of the reports that were asked for, or nil.
-type reportFiles struct {
-	json, junit *os.File
-}
-
-// createReports opens the files before anything runs, so that a wrong name is
-// noticed at once.
-func (f *conformFlags) createReports() (*reportFiles, error) {
-	files := &reportFiles{}
-	for _, r := range []struct {
-		flag, name string
-		file       **os.File
-	}{{"json", f.json, &files.json}, {"junit", f.junit, &files.junit}} {
-		if r.name == "" {
-			continue
-		}
-		file, err := os.Create(r.name)
-		if err != nil {
-			files.close()
-			return nil, usageErrorf("conform: --%s: %w", r.flag, err)
-		}
-		*r.file = file
-	}
-	return files, nil
-}
-
-// write writes the reports.
-func (r *reportFiles) write(results []*runner.Result, seed uint64) error {
-	var errs []error
-	if r.json != nil {
-		errs = append(errs, report.JSON(r.json, results, seed), r.json.Close())
-		r.json = nil
-	}
-	if r.junit != nil {
-		errs = append(errs, report.JUnit(r.junit, results), r.junit.Close())
-		r.junit = nil
-	}
-	return errors.Join(errs...)
-}
-
-// close closes what was not written.
-func (r *reportFiles) close() {
-	for _, f := range []*os.File{r.json, r.junit} {
-		if f != nil {
-			f.Close()
-		}
-	}
 }

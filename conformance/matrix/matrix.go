@@ -48,6 +48,27 @@ func Scripts() ([]*script.Script, error) {
 	return out, nil
 }
 
+// Event is a row of the table.
+type Event struct {
+	// Name is the second part of the name of its scripts, and Title says
+	// what happens.
+	Name, Title string
+	// Section is the section of RFC 9293 that the row belongs to.
+	Section string
+}
+
+// Layout returns the rows and the columns of the table, in its order.
+func Layout() (events []Event, stateNames []string, err error) {
+	table, err := parseTable(tableText)
+	for _, e := range table {
+		events = append(events, Event{Name: e.name, Title: e.title, Section: e.section})
+	}
+	for _, s := range states {
+		stateNames = append(stateNames, s.name)
+	}
+	return events, stateNames, err
+}
+
 // cell is one cell of the table, on its way to a script.
 type cell struct {
 	event *event

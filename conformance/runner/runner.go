@@ -93,6 +93,8 @@ type Result struct {
 	Level Level
 	// Tags are those of the script.
 	Tags script.Tags
+	// Source is the text of the script, "" for a case in Go.
+	Source string
 	// Verdict says how it went. Reason explains a verdict other than Pass
 	// in one line.
 	Verdict Verdict
@@ -166,7 +168,7 @@ func (e Entry) String() string {
 // Run runs a script on a fresh instance of a target. It does not panic if the
 // target does: that is a failure of the target.
 func Run(s *script.Script, kind target.Kind, ip IPVersion, opt Options) (res *Result) {
-	res = &Result{Script: s.Name, Target: kind.Name, IP: ip, Tags: s.Tags, Level: levelOf(s, opt)}
+	res = &Result{Script: s.Name, Target: kind.Name, IP: ip, Tags: s.Tags, Source: s.Source, Level: levelOf(s, opt)}
 	r := &run{script: s, kind: kind, opt: opt, result: res, v6: ip == 6, strict: res.Level == Strict}
 	defer func() {
 		if p := recover(); p != nil {

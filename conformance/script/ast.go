@@ -29,6 +29,8 @@ type Script struct {
 	// Description is the text of the comment that opens the file, its lines
 	// joined with newlines, comment marks and tags removed.
 	Description string
+	// Source is the text of the file.
+	Source string
 	// Tags are what the //@ comments say.
 	Tags Tags
 	// Options are the --name=value lines at the top, in order.

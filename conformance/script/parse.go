@@ -35,6 +35,7 @@ func ParseWith(name string, src []byte, defines map[string]string) (*Script, err
 	}
 	p := &parser{lexer: newLexer(name, string(src), maps.Clone(defines))}
 	s := p.script(name)
+	s.Source = p.src
 	if p.err == nil {
 		p.readComments(s)
 	}

@@ -4,17 +4,18 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"fmt"
 	"io"
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/fstest"
 
 	gocmp "github.com/google/go-cmp/cmp"
 	"gvisor.dev/gvisor/pkg/log"
 
+	"github.com/plumbline/plumbline/conformance/report"
 	"github.com/plumbline/plumbline/conformance/rfc9293"
 	"github.com/plumbline/plumbline/conformance/runner"
 	"github.com/plumbline/plumbline/conformance/script"
@@ -42,34 +43,63 @@ func load(t *testing.T) []*script.Script {
 	return scripts
 }
 
-// TestVerdicts runs every script on every target over both versions of IP. A
-// script has to end as its tags say: pass, unless there is an expect tag.
+// first are the results of the whole suite on every target, once for all tests.
+var first = sync.OnceValues(func() ([]*runner.Result, error) { return runAll(0) })
+
+// runAll runs the suite, so many scripts at a time.
+func runAll(parallel int) ([]*runner.Result, error) {
+	scripts, err := suite.Load()
+	if err != nil {
+		return nil, err
+	}
+	s := runner.Suite{
+		Scripts: scripts, Cases: suite.Cases(), Targets: target.Kinds(),
+		Options: runner.Options{Seed: 1}, Parallel: parallel,
+	}
+	return s.Run(context.Background())
+}
+
+// TestVerdicts has a subtest for every run of the suite. A test has to end as
+// its tags say: pass, unless there is an expect tag.
 func TestVerdicts(t *testing.T) {
-	for _, s := range load(t) {
-		for _, kind := range target.Kinds() {
-			for _, ip := range runner.Versions(s) {
-				t.Run(fmt.Sprintf("%s/%v/%s", s.Name, ip, kind.Name), func(t *testing.T) {
-					t.Parallel()
-					check(t, runner.Run(s, kind, ip, runner.Options{Seed: 1}))
-				})
-			}
-		}
+	results, err := first()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, res := range results {
+		t.Run(res.Name(), func(t *testing.T) { check(t, res) })
 	}
 }
 
-// TestCases runs every test in Go on every target.
+// TestSnapshot compares all verdicts with those in the repository, so that none
+// changes silently.
+func TestSnapshot(t *testing.T) {
+	results, err := first()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.Open("../snapshot.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	old, err := report.ReadSnapshot(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range report.SnapshotOf(results).Diff(old, false) {
+		t.Error(line)
+	}
+	if t.Failed() {
+		t.Log("if that is meant: go run ./cmd/plumbline conform --snapshot conformance/snapshot.txt --update")
+	}
+}
+
+// TestCases looks at what the tests in Go say about themselves.
 func TestCases(t *testing.T) {
 	for _, c := range suite.Cases() {
-		if c.Tags.Title == "" || c.Tags.Section == "" || len(c.Tags.Requirements) == 0 {
-			t.Errorf("%s lacks a title, a section or a requirement", c.Name)
-		}
-		for _, kind := range target.Kinds() {
-			for _, ip := range c.Versions() {
-				t.Run(fmt.Sprintf("%s/%v/%s", c.Name, ip, kind.Name), func(t *testing.T) {
-					t.Parallel()
-					check(t, runner.RunCase(c, kind, ip, runner.Options{Seed: 1}))
-				})
-			}
+		if c.Tags.Title == "" || c.Tags.Section == "" || len(c.Tags.Requirements) == 0 || len(c.Versions()) == 0 {
+			t.Errorf("%s lacks a title, a section, a requirement or a version of IP", c.Name)
 		}
 	}
 }
@@ -139,25 +169,23 @@ func ours(id string) bool {
 	return false
 }
 
-// TestSameSeedSameBytes runs the whole suite twice, the second time in another
-// order of execution, and compares every packet, call and time.
+// TestSameSeedSameBytes runs the whole suite once more, in another order of
+// execution, and compares every packet, call and time.
 func TestSameSeedSameBytes(t *testing.T) {
-	scripts := load(t)
-	runs := func(parallel int) []*runner.Result {
-		s := runner.Suite{Scripts: scripts, Cases: suite.Cases(), Targets: target.Kinds(), Options: runner.Options{Seed: 7}, Parallel: parallel}
-		results, err := s.Run(context.Background())
-		if err != nil {
-			t.Fatal(err)
-		}
-		return results
+	one, err := first()
+	if err != nil {
+		t.Fatal(err)
 	}
-	first, second := runs(1), runs(8)
-	if len(first) != len(second) {
-		t.Fatalf("%d runs, then %d", len(first), len(second))
+	two, err := runAll(8)
+	if err != nil {
+		t.Fatal(err)
 	}
-	for i := range first {
-		if !slices.EqualFunc(first[i].Trace, second[i].Trace, sameEntry) {
-			t.Errorf("%s differs (-first +second):\n%s", first[i].Name(), gocmp.Diff(first[i].Trace, second[i].Trace))
+	if len(one) != len(two) {
+		t.Fatalf("%d runs, then %d", len(one), len(two))
+	}
+	for i := range one {
+		if !slices.EqualFunc(one[i].Trace, two[i].Trace, sameEntry) {
+			t.Errorf("%s differs (-first +second):\n%s", one[i].Name(), gocmp.Diff(one[i].Trace, two[i].Trace))
 		}
 	}
 }

@@ -1,0 +1,212 @@
+package report_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/plumbline/plumbline/conformance/report"
+	"github.com/plumbline/plumbline/conformance/runner"
+)
+
+// mixed are results with every kind of verdict.
+func mixed() []*runner.Result {
+	hostile := result("x</script><b>.pkt", "stock", "RFC 9293 3.4", runner.Fail, "MUST-13")
+	hostile.Source = "// </script><script>alert(1)</script>\n0 < S 0:0(0) win 1\n"
+	hostile.Reason = "</script> # not \\ a directive\nor is it"
+	return []*runner.Result{
+		result("a.pkt", "good", "RFC 9293 3.5", runner.Pass, "MUST-13"),
+		result("a.pkt", "stock", "RFC 9293 3.5", runner.XFail, "MUST-13"),
+		result("b.pkt", "good", "", runner.Unsupported),
+		hostile,
+	}
+}
+
+func TestTAP(t *testing.T) {
+	var b bytes.Buffer
+	if err := report.TAP(&b, mixed()); err != nil {
+		t.Fatal(err)
+	}
+	got := b.String()
+	for _, want := range []string{
+		"TAP version 14\n1..4\nok 1 - a.pkt/ipv4/good\n",
+		"\nnot ok 2 - a.pkt/ipv4/stock # TODO because\n",
+		"\nok 3 - b.pkt/ipv4/good # SKIP because\n",
+		"\nnot ok 4 - x</script><b>.pkt/ipv4/stock\n  ---\n  verdict: \"FAIL\"\n",
+		"  message: \"</script> # not \\\\ a directive\\nor is it\"\n",
+		"  expected: \"> . 1:1(0) ack 1\"\n",
+	} {
+		if !strings.Contains("\n"+got, want) && !strings.HasPrefix(got, want) {
+			t.Errorf("TAP lacks %q:\n%s", want, got)
+		}
+	}
+}
+
+func TestSnapshot(t *testing.T) {
+	results := mixed()
+	other := result("a.pkt", "good", "", runner.Fail, "MUST-13")
+	other.IP = 6
+	now := report.SnapshotOf(append(results, other))
+	var b bytes.Buffer
+	if err := now.Write(&b); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"\na.pkt good=PASS/FAIL stock=XFAIL\n", "\nb.pkt good=UNSUPPORTED\n", "\nMUST-13 good=FAIL stock=FAIL\n", "\nMUST-9 good=N/A stock=N/A\n"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("the snapshot lacks %q:\n%s", want, b.String())
+		}
+	}
+	again, err := report.ReadSnapshot(&b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := now.Diff(again, false); diff != nil {
+		t.Errorf("what was written reads differently: %q", diff)
+	}
+}
+
+func TestSnapshotDifferences(t *testing.T) {
+	old, err := report.ReadSnapshot(strings.NewReader("# scripts\na.pkt good=FAIL gone=PASS\nz.pkt good=PASS\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := report.SnapshotOf([]*runner.Result{result("a.pkt", "good", "", runner.Pass), result("n.pkt", "good", "", runner.Pass)})
+	scripts := func(lines []string) string {
+		var out []string
+		for _, l := range lines {
+			if strings.Contains(l, ".pkt") {
+				out = append(out, l)
+			}
+		}
+		return strings.Join(out, "\n")
+	}
+	if got, want := scripts(now.Diff(old, false)), "a.pkt on good: PASS, was FAIL\nn.pkt on good: PASS, was not there\nz.pkt on good: gone, was PASS"; got != want {
+		t.Errorf("differences are\n%s\nwant\n%s", got, want)
+	}
+	if got, want := scripts(now.Diff(old, true)), "a.pkt on good: PASS, was FAIL\nn.pkt on good: PASS, was not there"; got != want {
+		t.Errorf("differences of a part are\n%s\nwant\n%s", got, want)
+	}
+	now.Merge(old, false)
+	var b bytes.Buffer
+	if err := now.Write(&b); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(b.String(), "\na.pkt gone=PASS good=PASS\n") || strings.Contains(b.String(), "z.pkt") {
+		t.Errorf("a target that was not run is lost, or a script that is gone is kept:\n%s", b.String())
+	}
+	if _, err := report.ReadSnapshot(strings.NewReader("a\nb PASS\n")); err == nil || !strings.HasPrefix(err.Error(), "line 2:") {
+		t.Errorf("error is %v, want one of line 2", err)
+	}
+}
+
+func TestExplain(t *testing.T) {
+	var b bytes.Buffer
+	if ok, err := report.Explain(&b, "MUST-13", mixed()); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	for _, want := range []string{"MUST-13  MUST  RFC 9293 section 3.6.1", "TIME-WAIT", "a.pkt", "good: PASS\n", "stock: FAIL\n", "expected "} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("the explanation lacks %q:\n%s", want, b.String())
+		}
+	}
+	b.Reset()
+	if ok, _ := report.Explain(&b, "MUST-9", nil); !ok || !strings.Contains(b.String(), "not applicable: ") {
+		t.Errorf("MUST-9 is explained so: %s", b.String())
+	}
+	if ok, _ := report.Explain(&b, "MUST-99", nil); ok {
+		t.Error("MUST-99 is explained, which does not exist")
+	}
+}
+
+func TestPCAPNG(t *testing.T) {
+	r := result("a.pkt", "good", "", runner.Fail)
+	b := report.PCAPNG(r)
+	packets := 0
+	for len(b) > 0 {
+		n := binary.LittleEndian.Uint32(b[4:])
+		if n%4 != 0 || int(n) > len(b) || binary.LittleEndian.Uint32(b[n-4:]) != n {
+			t.Fatalf("a block of %d octets with %d left", n, len(b))
+		}
+		if binary.LittleEndian.Uint32(b) == 6 {
+			packets++
+		}
+		b = b[n:]
+	}
+	want := 0
+	for _, e := range r.Trace {
+		if len(e.Data) > 0 {
+			want++
+		}
+	}
+	if packets != want || want == 0 {
+		t.Errorf("%d packets, want %d", packets, want)
+	}
+}
+
+func TestHTMLNeedsNothingElse(t *testing.T) {
+	var b bytes.Buffer
+	if err := report.HTML(&b, mixed(), report.HTMLOptions{Seed: 3, Version: "test"}); err != nil {
+		t.Fatal(err)
+	}
+	text := b.String()
+	if m := regexp.MustCompile(`(?i)(src|href)\s*=\s*"?(https?:)?//|@import|url\(\s*["']?https?:`).FindString(text); m != "" {
+		t.Errorf("the page refers to something outside: %q", m)
+	}
+	if n := strings.Count(text, "</script>"); n != 2 {
+		t.Errorf("the page has %d ends of scripts, want 2: a script's text got out", n)
+	}
+	m := regexp.MustCompile(`(?s)<script type="application/json" id="data">(.*?)</script>`).FindStringSubmatch(text)
+	if m == nil {
+		t.Fatal("the page has no data")
+	}
+	var data struct {
+		Targets []struct{ Name string }
+		Scripts []struct {
+			N, Src string
+			Runs   []struct {
+				V    string
+				F    *struct{ X, A string }
+				Tr   [][]any
+				Pcap []byte
+			}
+		}
+		Requirements []report.Covered
+	}
+	if err := json.Unmarshal([]byte(m[1]), &data); err != nil {
+		t.Fatal(err)
+	}
+	if len(data.Targets) != 2 || len(data.Scripts) != 3 || len(data.Requirements) != 119 {
+		t.Fatalf("%d targets, %d scripts, %d requirements", len(data.Targets), len(data.Scripts), len(data.Requirements))
+	}
+	hostile := data.Scripts[2]
+	if hostile.N != "x</script><b>.pkt" || !strings.Contains(hostile.Src, "<script>alert") {
+		t.Errorf("the script is %+v", hostile)
+	}
+	if r := hostile.Runs[0]; r.F == nil || len(r.Tr) == 0 || len(r.Pcap) == 0 {
+		t.Errorf("the failure has no comparison, trace or packets: %+v", r)
+	}
+	if len(data.Scripts[0].Runs[0].Pcap) > 0 {
+		t.Error("a run that passed carries its packets")
+	}
+}
+
+func TestHTMLBoundsThePackets(t *testing.T) {
+	var results []*runner.Result
+	for range 300 {
+		r := result("big.pkt", "good", "", runner.Fail)
+		r.Trace = append(r.Trace, runner.Entry{Kind: runner.Outbound, Data: make([]byte, 60_000)})
+		r.Script += string(rune('a' + len(results)%26))
+		r.Reason = strings.Repeat("!", len(results))
+		results = append(results, r)
+	}
+	var b bytes.Buffer
+	if err := report.HTML(&b, results, report.HTMLOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if b.Len() > 8<<20 {
+		t.Errorf("the page has %d octets", b.Len())
+	}
+}
