@@ -15,16 +15,19 @@ import (
 	"gvisor.dev/gvisor/pkg/log"
 
 	"github.com/plumbline/plumbline/congestion/testbed"
+	"github.com/plumbline/plumbline/congestion/testbed/scenariofile"
 )
 
 // benchCCFlags are the flags of `plumbline bench cc`.
 type benchCCFlags struct {
 	scenarios, algorithms, stacks []string
+	files                         []string
 	duration                      time.Duration
 	seed                          uint64
 	parallel                      int
 	shard                         string
 	list                          bool
+	scenarioChosen                bool
 	json, html, pcapng            string
 }
 
@@ -63,16 +66,21 @@ can carry beside headers, or, for a single flow among others, of all goodput.`,
   # Every packet of one scenario, for Wireshark.
   plumbline bench cc --scenario step/blackout --cc bbr --pcapng blackout.pcapng
 
+  # Scenarios of one's own, with all algorithms.
+  plumbline bench cc --file scenarios.yaml
+
   # A large sweep in three parts, as in a CI matrix, and their union.
   plumbline bench cc --scenario coexist --shard 1/3 --json part1.json
   plumbline bench cc merge part1.json part2.json part3.json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			f.scenarioChosen = cmd.Flags().Changed("scenario")
 			return f.run(cmd.Context(), chosenFlags(cmd), cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
 	fl := cmd.Flags()
 	fl.StringSliceVar(&f.scenarios, "scenario", defaultCCScenarios, "scenarios to run, whole or one variant; \"all\" for all")
+	fl.StringSliceVar(&f.files, "file", nil, "run the scenarios of this YAML file; built-in ones only if --scenario names them")
 	fl.StringSliceVar(&f.algorithms, "cc", defaultCCAlgorithms, "algorithms to compare")
 	fl.StringSliceVar(&f.stacks, "stack", []string{"tcpx"}, "stacks to compare: "+strings.Join(kindNames(), ", "))
 	fl.DurationVar(&f.duration, "duration", 0, "virtual time of each scenario (default its own)")
@@ -162,15 +170,8 @@ func (f *benchCCFlags) expand() ([]*testbed.Scenario, error) {
 			return nil, fmt.Errorf("--shard: %w", err)
 		}
 	}
-	names := f.scenarios
-	if slices.Contains(names, "all") {
-		names = nil
-		for _, family := range testbed.Families() {
-			names = append(names, family.Name)
-		}
-	}
 	var all []*testbed.Scenario
-	for _, name := range names {
+	for _, source := range f.sources() {
 		for _, stack := range f.stacks {
 			kind, err := testbed.KindOf(stack)
 			if err != nil {
@@ -180,9 +181,9 @@ func (f *benchCCFlags) expand() ([]*testbed.Scenario, error) {
 			if err != nil {
 				return nil, err
 			}
-			s, err := testbed.Expand(name, testbed.Params{Stack: stack, Algorithms: algorithms, Seed: f.seed, Duration: f.duration})
+			s, err := source(testbed.Params{Stack: stack, Algorithms: algorithms, Seed: f.seed, Duration: f.duration})
 			if err != nil {
-				return nil, fmt.Errorf("--scenario: %w", err)
+				return nil, err
 			}
 			all = append(all, s...)
 		}
@@ -196,6 +197,42 @@ func (f *benchCCFlags) expand() ([]*testbed.Scenario, error) {
 		return nil, errors.New("nothing to run: these scenarios need more than one algorithm")
 	}
 	return shard.Select(all), nil
+}
+
+// sources returns functions that make the scenarios of each name and file.
+func (f *benchCCFlags) sources() []func(testbed.Params) ([]*testbed.Scenario, error) {
+	names := f.scenarios
+	switch {
+	case slices.Contains(names, "all"):
+		names = nil
+		for _, family := range testbed.Families() {
+			names = append(names, family.Name)
+		}
+	case len(f.files) > 0 && !f.scenarioChosen:
+		names = nil
+	}
+	var out []func(testbed.Params) ([]*testbed.Scenario, error)
+	for _, name := range names {
+		out = append(out, func(p testbed.Params) ([]*testbed.Scenario, error) {
+			s, err := testbed.Expand(name, p)
+			if err != nil {
+				err = fmt.Errorf("--scenario: %w", err)
+			}
+			return s, err
+		})
+	}
+	for _, name := range f.files {
+		out = append(out, func(p testbed.Params) ([]*testbed.Scenario, error) {
+			s, err := scenariofile.Load(name, p)
+			if p.Duration > 0 {
+				for _, one := range s {
+					one.Stretch(p.Duration)
+				}
+			}
+			return s, err
+		})
+	}
+	return out
 }
 
 // algorithmsOf returns the chosen algorithms that a stack has. Where several stacks are compared, one may lack some of them.

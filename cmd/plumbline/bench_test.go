@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"github.com/gopacket/gopacket/pcapgo"
+
+	"github.com/plumbline/plumbline/congestion/testbed"
 )
 
 // command runs a command line in this process.
@@ -42,6 +44,10 @@ func TestBenchCCWrongUsage(t *testing.T) {
 	if err := os.WriteFile(broken, []byte(`[{"scenario":"clean","speed":1}]`), 0o644); err != nil {
 		t.Fatal(err)
 	}
+	wrongFile := filepath.Join(dir, "wrong.yaml")
+	if err := os.WriteFile(wrongFile, []byte("scenarios:\n- name: x\n  forward:\n    rate: -5Mbit/s\n  flows: [{}]\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	for _, tt := range []struct {
 		args []string
 		want string
@@ -63,6 +69,9 @@ func TestBenchCCWrongUsage(t *testing.T) {
 		{[]string{"--pcapng", filepath.Join(dir, "x.pcapng")}, "--pcapng: " + filepath.Join(dir, "x.pcapng") + " is one file for 9 scenarios; name a directory"},
 		{[]string{"--pcapng", broken}, "--pcapng: mkdir " + broken + ": "},
 		{[]string{"--scenario", "coexist", "--cc", "cubic"}, "nothing to run: these scenarios need more than one algorithm"},
+		{[]string{"--file", wrongFile}, wrongFile + ":4: rate: -5Mbit/s is negative"},
+		{[]string{"--file", wrongFile, "--scenario", "clean"}, wrongFile + ":4: rate"},
+		{[]string{"--file", filepath.Join(dir, "gone.yaml")}, "open " + filepath.Join(dir, "gone.yaml") + ": no such file"},
 		{[]string{"nonesuch"}, `unknown command "nonesuch"`},
 		{[]string{"merge"}, "requires at least 1 arg"},
 		{[]string{"merge", filepath.Join(dir, "gone.json")}, "open " + filepath.Join(dir, "gone.json") + ": no such file"},
@@ -193,5 +202,32 @@ func TestBenchCCFiles(t *testing.T) {
 		if packets < 20 {
 			t.Errorf("%s has %d packets", name, packets)
 		}
+	}
+}
+
+// The scenarios of a file run with each algorithm, and without those that are built in.
+func TestBenchCCFile(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "cc.yaml")
+	text := "scenarios:\n- name: dsl\n  forward: {rate: 16Mbit/s, delay: 15ms, queue: {bytes: 100kB}}\n  reverse: {rate: 2Mbit/s, delay: 15ms}\n  flows: [{}]\n"
+	if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	status, stdout, stderr := command(t, "bench", "cc", "--file", name, "--cc", "reno,cubic", "--duration", "2s", "--json", "-")
+	if status != exitOK || stderr != "" {
+		t.Fatalf("status %d: %s", status, stderr)
+	}
+	results, err := testbed.ReadJSON(strings.NewReader(stdout))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, r := range results {
+		got = append(got, r.Scenario+" "+r.Algorithm)
+		if r.SimSeconds != 2 || r.GoodputMbps < 5 || r.GoodputMbps > 16 {
+			t.Errorf("%+v", r)
+		}
+	}
+	if want := []string{"dsl reno", "dsl cubic"}; !slices.Equal(got, want) {
+		t.Errorf("ran %q, want %q", got, want)
 	}
 }

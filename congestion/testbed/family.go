@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/plumbline/plumbline/linkendpoints/emulated"
 )
 
 // Family is a group of scenarios under one name that differ in one property, as "loss" with "loss/0.01%" to "loss/1%".
@@ -73,22 +75,24 @@ func (f *Family) scenarios(p *Params, variant string) []*Scenario {
 		}
 		s.Seed = p.Seed
 		if p.Duration > 0 {
-			s.stretch(p.Duration)
+			s.Stretch(p.Duration)
 		}
 	}
 	return all
 }
 
-// stretch changes the duration; what happens at certain times moves with it.
-func (s *Scenario) stretch(d time.Duration) {
+// Stretch changes the duration of a valid scenario; what happens at certain times, as the start of a flow or a change of the link, moves with it.
+func (s *Scenario) Stretch(d time.Duration) {
 	scale := float64(d) / float64(s.Duration)
 	move := func(t *time.Duration) { *t = time.Duration(float64(*t) * scale) }
 	move(&s.Warmup)
 	for i := range s.Flows {
 		move(&s.Flows[i].Start)
 	}
-	for i := range s.Forward.Steps {
-		move(&s.Forward.Steps[i].At)
+	for _, l := range []*emulated.Link{&s.Forward, &s.Reverse} {
+		for i := range l.Steps {
+			move(&l.Steps[i].At)
+		}
 	}
 	s.Duration = d
 }
