@@ -17,6 +17,11 @@ import (
 
 // icmp delivers an ICMPv4 Destination Unreachable to h that quotes a segment of s with sequence number seq.
 func (h *host) icmp(s *socket, code header.ICMPv4Code, mtu uint16, seq uint32) {
+	h.icmpQuoting(s, code, mtu, seq, func(quote []byte) []byte { return quote })
+}
+
+// icmpQuoting is icmp with a change to what is quoted.
+func (h *host) icmpQuoting(s *socket, code header.ICMPv4Code, mtu uint16, seq uint32, edit func([]byte) []byte) {
 	id := s.Endpoint.Info().(*stack.TransportEndpointInfo).ID
 	quote := make([]byte, header.IPv4MinimumSize+8)
 	header.IPv4(quote).Encode(&header.IPv4Fields{
@@ -27,6 +32,7 @@ func (h *host) icmp(s *socket, code header.ICMPv4Code, mtu uint16, seq uint32) {
 	binary.BigEndian.PutUint16(q, id.LocalPort)
 	binary.BigEndian.PutUint16(q[2:], id.RemotePort)
 	binary.BigEndian.PutUint32(q[4:], seq)
+	quote = edit(quote)
 	b := make([]byte, header.IPv4MinimumSize+header.ICMPv4MinimumSize, 100)
 	header.IPv4(b).Encode(&header.IPv4Fields{
 		TotalLength: uint16(len(b) + len(quote)), TTL: 64, Protocol: uint8(header.ICMPv4ProtocolNumber), SrcAddr: id.RemoteAddress, DstAddr: id.LocalAddress,

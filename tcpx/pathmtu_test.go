@@ -352,3 +352,50 @@ func TestPathMTUDiscoveryOff(t *testing.T) {
 	c.Close()
 	s.Close()
 }
+
+// TestForgedPacketTooBig: errors that quote something else than what is in flight leave MSS and cache alone, with WithPMTU and without.
+func TestForgedPacketTooBig(t *testing.T) {
+	whole := func(q []byte) []byte { return q }
+	for _, tt := range []struct {
+		name string
+		mtu  uint16
+		off  uint32 // of the quoted sequence number
+		edit func([]byte) []byte
+	}{
+		{"not sent yet", 1000, 1460, whole},
+		{"acknowledged", 1000, 1<<32 - 1, whole},
+		{"far away", 68, 1 << 31, whole},
+		{"larger than now", 1500, 0, whole},
+		{"larger than the link", 9000, 0, whole},
+		{"no port of ours", 1000, 0, func(q []byte) []byte { q[20]++; return q }},
+		{"no port of the peer", 1000, 0, func(q []byte) []byte { q[22]++; return q }},
+		{"another host", 1000, 0, func(q []byte) []byte { q[19]++; return q }},
+		{"not our address", 1000, 0, func(q []byte) []byte { q[15]++; return q }},
+		{"another protocol", 1000, 0, func(q []byte) []byte { q[9] = 17; return q }},
+		{"a later fragment", 1000, 0, func(q []byte) []byte { q[7] = 1; return q }},
+		{"no sequence number", 1000, 0, func(q []byte) []byte { return q[:24] }},
+		{"no transport header", 1000, 0, func(q []byte) []byte { return q[:20] }},
+		{"half an IP header", 1000, 0, func(q []byte) []byte { return q[:10] }},
+		{"nothing", 1000, 0, func(q []byte) []byte { return nil }},
+		{"an IP header longer than all", 1000, 0, func(q []byte) []byte { q[0] = 0x4f; return q }},
+	} {
+		for _, opts := range [][]Option{nil, {WithPMTU(pmtu.Config{}, pmtu.Options{})}} {
+			w := newWorld(t, opts...)
+			c, s := w.connect()
+			w.a.wire.pass = func(*packet) bool { return false }
+			c.write(string(make([]byte, 1448)))
+			seq := w.a.wire.log[len(w.a.wire.log)-1].tcp.SequenceNumber()
+			w.a.icmpQuoting(c, header.ICMPv4FragmentationNeeded, tt.mtu, seq+tt.off, tt.edit)
+			if got := pathMTUOf(c); got != 1500 {
+				t.Errorf("%s: MTU %d", tt.name, got)
+			}
+			if cache := PMTUOf(w.a.stack); cache != nil && cache.Len() != 0 {
+				t.Errorf("%s: cache %v", tt.name, cache.Entries())
+			}
+			c.Abort()
+			s.Abort()
+			c.Close()
+			s.Close()
+		}
+	}
+}

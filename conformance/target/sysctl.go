@@ -159,6 +159,7 @@ var settled = map[string][]string{
 	"net.ipv4.tcp_ecn_fallback":              {"0", "1"},
 	"net.ipv4.tcp_frto":                      {"0", "2"},
 	"net.ipv4.tcp_reordering":                {"3"},
+	"net.ipv4.tcp_mtu_probing":               {"0"},
 	"net.ipv4.tcp_early_retrans":             {"3", "4"},
 	"net.ipv4.tcp_slow_start_after_idle":     {"1"},
 	"net.ipv4.tcp_no_metrics_save":           {"0", "1"},

@@ -3,6 +3,7 @@ package target
 import (
 	"time"
 
+	"github.com/plumbline/plumbline/ext/pmtu"
 	"github.com/plumbline/plumbline/tcpx"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 )
@@ -41,6 +42,9 @@ var tcpxSettings = map[string]func(value int64) tcpx.Option{
 	},
 	"net.ipv4.tcp_delack_ms": func(v int64) tcpx.Option {
 		return tcpx.WithDelayedACK(min(time.Duration(v)*time.Millisecond, 499*time.Millisecond))
+	},
+	"net.ipv4.tcp_mtu_probing": func(v int64) tcpx.Option {
+		return tcpx.WithPMTU(pmtu.Config{Mode: pmtu.Mode(min(v, int64(pmtu.Always)))}, pmtu.Options{})
 	},
 	"net.ipv4.tcp_rto_initial_ms": func(v int64) tcpx.Option {
 		return tcpx.WithInitialRTO(max(1, time.Duration(v)) * time.Millisecond)

@@ -73,7 +73,7 @@ const probesBehind = recovery.DupThresh
 // outputProbe sends the next text as a probe of the path if one is due and its loss would show. wait tells that it only needs more room in the congestion window,
 // which comes with the next ACKs.
 func (t *TCB) outputProbe(now Time, avail int, flight, cwnd uint64) (sent, wait bool) {
-	if t.probe.out || t.rec.state != caOpen || !t.has(flagSACK) || t.has(flagUrgOut) {
+	if t.probe.out || t.rec.state != caOpen || !t.has(flagSACK) || t.flags&(flagUrgOut|flagCWR) != 0 {
 		return false, false
 	}
 	size := uint32(t.path.Probe())
