@@ -38,6 +38,9 @@ type Options struct {
 	// Observe, if not nil, is called with each segment after it was judged. The
 	// segment is valid until it returns.
 	Observe func(*Segment)
+	// Found, if not nil, is called with each finding as it is made, whether it
+	// is kept or not. A finding may be withdrawn later; see Complete.
+	Found func(Finding)
 }
 
 // Finding is one segment, or the lack of one, that breaks a rule.
@@ -287,13 +290,19 @@ func (x *exchange) broke(rule ruleID, format string, args ...any) {
 func (x *exchange) add(rule ruleID, confidence float64, format string, args ...any) {
 	c := x.c
 	c.broken[rule]++
-	if len(c.findings) >= c.opt.MaxFindings {
+	if c.opt.Found == nil && len(c.findings) >= c.opt.MaxFindings {
 		return
 	}
-	c.findings = append(c.findings, Finding{
+	f := Finding{
 		Rule: rules[rule].ID, Tier: rules[rule].Tier, Section: rules[rule].Section, Confidence: confidence,
 		Packet: x.p.num, At: x.p.at, From: x.s.addr, To: x.r.addr, Connection: x.cn.num, Segment: x.cn.segments, Text: fmt.Sprintf(format, args...), rule: rule,
-	})
+	}
+	if c.opt.Found != nil {
+		c.opt.Found(f)
+	}
+	if len(c.findings) < c.opt.MaxFindings {
+		c.findings = append(c.findings, f)
+	}
 }
 
 // gap notes that the capture has missed packets of the connection.

@@ -273,7 +273,7 @@ func (x *exchange) retransmissions(o *observation) {
 
 // probing reports whether a segment is a probe of a closed window.
 func (x *exchange) probing(o *observation) bool {
-	return x.r.edge >= 0 && x.r.edge <= max(x.una(), 1) && o.length <= 1
+	return x.r.soft.windowShut && o.length <= 1
 }
 
 // synAgain judges the time between SYNs.

@@ -68,7 +68,7 @@ func (x *exchange) overdue(at time.Duration) {
 				x.soft(h, softDelayedAck, sure, "data is not acknowledged after %v", late)
 			}
 		}
-		if shut := peer.edge >= 0 && peer.acked >= 0 && peer.edge <= peer.acked; shut && h.next > peer.acked && s.everSent && !x.cn.closed {
+		if shut := peer.soft.windowShut; shut && h.next > peer.acked && s.everSent && !x.cn.closed {
 			sure := x.weigh(h, softProbe, 0.5)
 			if quiet := at - s.lastSent; quiet > maxProbeGap {
 				x.soft(h, softProbe, sure, "a closed window is not probed for %v", quiet)
@@ -158,13 +158,10 @@ func (x *exchange) stretch(o *observation, advance int64) {
 // edges follows the window that s offers.
 func (x *exchange) edges(o *observation) {
 	s := &x.s.soft
-	if o.syn {
-		return
-	}
-	if !s.haveEdge {
+	if !s.haveEdge && !o.syn {
 		s.haveEdge, s.firstEdge = true, x.s.edge
 	}
-	shut := x.s.edge <= o.ack
+	shut := x.p.window == 0
 	switch peer := &x.r.soft; {
 	case shut && !s.windowShut:
 		s.closedAt = o.at
