@@ -92,6 +92,11 @@ func (x *exchange) synAck() {
 	default:
 		x.gap()
 	}
+	if s.synSeen && p.seq != s.isn && r.acked > 0 && x.c.opt.Complete {
+		// The connection is past its handshake and goes on without it.
+		x.broke(ruleState, "a SYN-ACK with another initial sequence number than the connection has")
+		return
+	}
 	if !s.synSeen || p.seq != s.isn {
 		x.begin(true)
 	}

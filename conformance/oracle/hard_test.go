@@ -288,6 +288,9 @@ var hardCases = []struct {
 		{"data before the handshake", `
 			0.00 > S  0 mss 1000
 			0.01 > .  1+100 ack 1`, []string{"state@2"}, false},
+		{"SYN-ACK in a connection", handshake + `
+			0.03 < S. 7000 ack 1 mss 1000
+			0.04 > .  1 ack 1`, []string{"state@4"}, false},
 		{"simultaneous open", `
 			0.00 > S  0 mss 1000
 			0.00 < S  0 mss 1000
