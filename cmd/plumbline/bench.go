@@ -7,12 +7,15 @@ func newBenchCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "bench",
 		Short: "Measure",
-		Long:  `Bench groups commands that measure. None needs root.`,
+		Long:  `Bench groups commands that measure. Only link needs root.`,
 		Example: `  # Compare congestion control algorithms over an emulated bottleneck.
-  plumbline bench cc`,
+  plumbline bench cc
+
+  # Compare link endpoints on devices.
+  sudo plumbline bench link`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newBenchCCCommand())
+	cmd.AddCommand(newBenchCCCommand(), newBenchLinkCommand())
 	return cmd
 }
