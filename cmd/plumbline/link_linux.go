@@ -114,6 +114,7 @@ func openXDP(spec linkSpec, failed func(error)) (*device, error) {
 		Name:        spec.name,
 		MTU:         spec.mtu,
 		LinkAddress: spec.address,
+		NoOffload:   spec.noOffload,
 		OnFailure:   failed,
 	}
 	for q := range spec.queues {
@@ -128,8 +129,8 @@ func openXDP(spec linkSpec, failed func(error)) (*device, error) {
 		s := ep.Stats()
 		fmt.Fprintf(w, "%-12s %s mode, %d frames in (%d large, %d unchecked), %d dropped, %d errors\n",
 			d.label+":", ep.Mode(), s.RxFrames, s.RxMultiBuffer, s.RxPartialChecksum, s.RxDropped(), s.RxErrors)
-		fmt.Fprintf(w, "             %d frames out (%d large) in %d calls, %d refused, %d invalid\n",
-			s.TxFrames, s.TxMultiBuffer, s.TxKicks, s.TxRefused(), s.TxDroppedInvalid)
+		fmt.Fprintf(w, "             %d frames out (%d packets cut) in %d calls, %d refused, %d invalid\n",
+			s.TxFrames, s.TxSegmented, s.TxKicks, s.TxRefused(), s.TxDroppedInvalid)
 	}
 	return d, nil
 }

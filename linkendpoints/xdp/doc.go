@@ -27,14 +27,20 @@
 // 3822 bytes take several buffers, which the kernel and the driver have to support;
 // New says so if they do not.
 //
-// # Checksums
+// # Segments and checksums
 //
-// XDP knows no offloads: every frame is at most an MTU, the stack computes all
-// checksums of what it sends, and the endpoint verifies all of what it receives
-// (stack.CapabilityRXChecksumOffload), so that the stack need not look again. On
-// veth and in generic mode frames come without a checksum from senders on the same
-// machine, who leave it to a device that never was; the endpoint recognizes them
-// and completes the checksum.
+// XDP knows no offloads, so the endpoint does that work itself: it cuts what TCP
+// sends in one piece (stack.HostGSOSupported) into frames as it copies them into
+// the memory shared with the kernel, computes their checksums, and sends them with
+// one system call. It verifies the checksums of all that it receives
+// (stack.CapabilityRXChecksumOffload), so that the stack need not look again. It
+// does not advertise stack.CapabilityTXChecksumOffload: what is not TCP computes its
+// checksum.
+//
+// On veth and in generic mode frames come without a checksum from senders on the
+// same machine, who leave it to a device that never was; the endpoint recognizes
+// them and completes the checksum. In generic mode such frames may also be segments
+// of up to 64 KiB, which suits a stack that is their last stop and no other.
 //
 // # Backpressure and errors
 //

@@ -12,10 +12,14 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
+	"github.com/plumbline/plumbline/linkendpoints/internal/frame"
 	"github.com/plumbline/plumbline/linkendpoints/internal/lifecycle"
 )
 
-var _ stack.LinkEndpoint = (*Endpoint)(nil)
+var (
+	_ stack.LinkEndpoint = (*Endpoint)(nil)
+	_ stack.GSOEndpoint  = (*Endpoint)(nil)
+)
 
 // Endpoint is a stack.LinkEndpoint on AF_XDP sockets. All its methods may be
 // called concurrently.
@@ -152,6 +156,18 @@ func (e *Endpoint) SetLinkAddress(addr tcpip.LinkAddress) { e.addr.Store(&addr) 
 // can be told from wrong ones; those of what is sent are up to the stack.
 func (*Endpoint) Capabilities() stack.LinkEndpointCapabilities {
 	return stack.CapabilityResolutionRequired | stack.CapabilityRXChecksumOffload
+}
+
+// GSOMaxSize implements stack.GSOEndpoint.
+func (*Endpoint) GSOMaxSize() uint32 { return frame.MaxIPSize }
+
+// SupportedGSO implements stack.GSOEndpoint. The endpoint itself cuts segments
+// and computes their checksums: XDP has no device that would.
+func (e *Endpoint) SupportedGSO() stack.SupportedGSO {
+	if e.options.NoOffload {
+		return stack.GSONotSupported
+	}
+	return stack.HostGSOSupported
 }
 
 // ARPHardwareType implements stack.LinkEndpoint.

@@ -137,6 +137,10 @@ type Options struct {
 	// caller has CAP_IPC_LOCK): 2048 frames for one queue are 16 MiB.
 	Frames int
 
+	// NoOffload makes the stack cut what it sends into segments and compute
+	// checksums; otherwise the endpoint does, which is faster.
+	NoOffload bool
+
 	// Backpressure is what happens to packets for which there is no room.
 	Backpressure Backpressure
 

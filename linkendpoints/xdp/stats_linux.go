@@ -11,7 +11,7 @@ import (
 
 // Stats are the counters of an endpoint since it was made. Every frame that the
 // kernel gave to the endpoint is counted once (RxFrames or one of the RxDropped
-// fields), and every packet once on its way out. They do not count what the
+// fields), and so is every one on its way out. They do not count what the
 // stack drops later.
 type Stats struct {
 	// RxFrames were delivered to the stack, RxBytes with their link headers.
@@ -58,6 +58,9 @@ type Stats struct {
 	TxFrames, TxBytes uint64
 	// TxMultiBuffer of the TxFrames took more than one chunk.
 	TxMultiBuffer uint64
+	// TxSegmented packets were cut by the endpoint, into several of the TxFrames
+	// each.
+	TxSegmented uint64
 	// TxKicks are the system calls that told the kernel to send.
 	TxKicks uint64
 	// TxErrors are those of TxKicks that returned an unexpected error.
@@ -71,8 +74,8 @@ type Stats struct {
 	TxRefusedDown uint64
 	// TxRefusedClosed packets were not sent because the endpoint is closed.
 	TxRefusedClosed uint64
-	// TxDroppedFull packets were dropped because there was no room
-	// (Drop).
+	// TxDroppedFull packets were dropped because there was no room, under Drop,
+	// or lost their end because they were more segments than a queue has frames.
 	TxDroppedFull uint64
 	// TxDroppedInvalid packets were longer than the device allows, or lacked a
 	// link header.
@@ -100,8 +103,8 @@ type rxCounters struct {
 
 // txCounters are the counters of one transmit queue.
 type txCounters struct {
-	frames, bytes, multi, kicks, errors, completion atomic.Uint64
-	full, down, closed, dropped, invalid, blocked   atomic.Uint64
+	frames, bytes, multi, segmented, kicks, errors, completion atomic.Uint64
+	full, down, closed, dropped, invalid, blocked              atomic.Uint64
 }
 
 // Stats returns a snapshot of the counters. It may be called at any time, also
@@ -127,6 +130,7 @@ func (e *Endpoint) Stats() Stats {
 		s.TxFrames += c.frames.Load()
 		s.TxBytes += c.bytes.Load()
 		s.TxMultiBuffer += c.multi.Load()
+		s.TxSegmented += c.segmented.Load()
 		s.TxKicks += c.kicks.Load()
 		s.TxErrors += c.errors.Load()
 		s.TxBadCompletions += c.completion.Load()

@@ -14,6 +14,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
 	"github.com/plumbline/plumbline/linkendpoints/internal/frame"
+	"github.com/plumbline/plumbline/linkendpoints/internal/vnet"
 )
 
 const (
@@ -33,12 +34,15 @@ type txQueue struct {
 	deferred atomic.Bool
 
 	mu      sync.Mutex
-	frames  frames
-	free    []uint32    // chunks that are ours; guarded by mu
-	pending uint32      // entries that were not published yet; guarded by mu
-	down    bool        // the last kick found the device down; guarded by mu
-	closed  bool        // the rings are no more; guarded by mu
-	retry   *time.Timer // kicks again, or nil; guarded by mu
+	frames  frames           // guarded by mu, as are these three
+	src     reader           // of the packet at hand
+	headers [maxHeaders]byte // of the segment at hand
+	parts   [][]byte         // of the frame that was put last
+	free    []uint32         // chunks that are ours; guarded by mu
+	pending uint32           // entries that were not published yet; guarded by mu
+	down    bool             // the last kick found the device down; guarded by mu
+	closed  bool             // the rings are no more; guarded by mu
+	retry   *time.Timer      // kicks again, or nil; guarded by mu
 }
 
 // newTxQueue makes a queue whose chunks are all free.
@@ -150,6 +154,7 @@ func (q *txQueue) refused(list []*stack.PacketBuffer, err tcpip.Error) bool {
 // held.
 func (q *txQueue) writeLocked(pkt *stack.PacketBuffer) tcpip.Error {
 	size := pkt.Size()
+	h := vnet.ForPacket(pkt)
 	switch {
 	case q.closed || q.e.life.Closed():
 		return &tcpip.ErrClosedForSend{}
@@ -157,24 +162,28 @@ func (q *txQueue) writeLocked(pkt *stack.PacketBuffer) tcpip.Error {
 		return &tcpip.ErrNetworkUnreachable{}
 	case size < header.EthernetMinimumSize:
 		return &tcpip.ErrMalformedHeader{}
+	case h.GSOType != vnet.GSONone:
+		return q.writeSegments(pkt, h)
+	case h.Check(min(size, frameSize)) != nil:
+		return &tcpip.ErrMalformedHeader{}
 	case size > q.e.maxFrame && size > q.e.frameLimit(pkt):
 		return &tcpip.ErrMessageTooLong{}
 	}
-	n := (size + frameSize - 1) / frameSize
-	if len(q.free) < n {
+	if n := chunks(size); len(q.free) < n {
 		if err := q.makeRoom(n); err != nil {
 			return err
 		}
 	}
-	q.copyIn(pkt, size)
-	c := &q.counters
-	c.frames.Add(1)
-	c.bytes.Add(uint64(size))
-	if n > 1 {
-		c.multi.Add(1)
+	q.src.reset(pkt)
+	q.put(nil, size)
+	if h.Flags&vnet.FlagNeedsCsum != 0 {
+		q.complete(int(h.CsumStart), int(h.CsumStart)+int(h.CsumOffset))
 	}
 	return nil
 }
+
+// chunks returns how many chunks a frame takes.
+func chunks(size int) int { return (size + frameSize - 1) / frameSize }
 
 // frameLimit returns the length of the longest frame like pkt that the device
 // carries.
@@ -188,28 +197,27 @@ func (e *Endpoint) frameLimit(pkt *stack.PacketBuffer) int {
 // protocolVLAN is the EtherType of a frame with a tag (IEEE 802.1Q).
 const protocolVLAN = tcpip.NetworkProtocolNumber(0x8100)
 
-// copyIn copies a packet of size bytes into free chunks, of which there are
-// enough, and writes their descriptors.
-func (q *txQueue) copyIn(pkt *stack.PacketBuffer, size int) {
-	views, skip := pkt.AsViewList()
-	v := views.Front()
-	src := v.AsSlice()[:0]
+// put writes a frame of size bytes to free chunks, of which there are enough,
+// and their descriptors to the ring: head, and then what q.src reads. q.parts
+// says where it is.
+func (q *txQueue) put(head []byte, size int) {
+	c := &q.counters
+	c.frames.Add(1)
+	c.bytes.Add(uint64(size))
+	if size > frameSize {
+		c.multi.Add(1)
+	}
+	q.parts = q.parts[:0]
 	for size > 0 {
 		i := q.free[len(q.free)-1]
 		q.free = q.free[:len(q.free)-1]
 		length := min(size, frameSize)
 		size -= length
 		dst := q.frames.chunk(i)[:length]
-		for len(dst) > 0 {
-			for len(src) == 0 {
-				src = v.AsSlice()
-				v = v.Next()
-				n := min(skip, len(src))
-				src, skip = src[n:], skip-n
-			}
-			n := copy(dst, src)
-			dst, src = dst[n:], src[n:]
-		}
+		n := copy(dst, head)
+		head = head[n:]
+		q.src.read(dst[n:])
+		q.parts = append(q.parts, dst)
 		d := unix.XDPDesc{Addr: q.frames.lend(i), Len: uint32(length)}
 		if size > 0 {
 			d.Options = unix.XDP_PKT_CONTD
