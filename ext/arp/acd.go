@@ -1,6 +1,9 @@
 package arp
 
 import (
+	"bytes"
+	"maps"
+	"slices"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -59,6 +62,8 @@ type hold struct {
 	// conflictAt is the last conflict that counts, if there was one.
 	conflictAt tcpip.MonotonicTime
 	conflicted bool
+	// lost says that the address was given up, and is about to be removed.
+	lost bool
 }
 
 // claims is the address conflict detection of one interface, guarded by endpoint.mu.
@@ -79,6 +84,13 @@ func (c *claims) hold(addr tcpip.Address) *hold {
 	return h
 }
 
+// release forgets h if there is nothing to remember.
+func (c *claims) release(addr tcpip.Address, h *hold) {
+	if c.holds[addr] == h && !h.probing && h.left == 0 && h.defence == nil && !h.conflicted && !h.lost {
+		delete(c.holds, addr)
+	}
+}
+
 // cancel calls off what is going on for h.
 func (h *hold) cancel() {
 	h.gen++
@@ -91,15 +103,20 @@ func (h *hold) cancel() {
 
 // stop calls everything off, and returns who waits for a result.
 func (c *claims) stop() (done []func(ProbeResult)) {
-	for addr, h := range c.holds {
+	for _, addr := range slices.SortedFunc(maps.Keys(c.holds), compare) {
+		h := c.holds[addr]
 		h.cancel()
 		if h.probing {
 			done = append(done, h.done...)
+			h.probing, h.done = false, nil
 			delete(c.holds, addr)
 		}
 	}
 	return done
 }
+
+// compare orders addresses, so that what is done for each of them is done in the same order in every run.
+func compare(a, b tcpip.Address) int { return bytes.Compare(a.AsSlice(), b.AsSlice()) }
 
 func finish(done []func(ProbeResult), r ProbeResult) {
 	for _, f := range done {
@@ -166,6 +183,7 @@ func (e *endpoint) probeStep(addr tcpip.Address, h *hold) {
 	if h.left == 0 {
 		done := h.done
 		h.probing, h.done = false, nil
+		e.release(addr, h)
 		e.conflicts = 0
 		e.mu.Unlock()
 		finish(done, ProbeResult{})
@@ -189,12 +207,17 @@ func (e *endpoint) probeStep(addr tcpip.Address, h *hold) {
 // endProbe ends probing without success.
 func (e *endpoint) endProbe(addr tcpip.Address, h *hold, r ProbeResult) {
 	e.mu.Lock()
+	if !h.probing {
+		e.mu.Unlock()
+		return
+	}
 	done := h.done
+	if _, dup := r.Err.(*tcpip.ErrDuplicateAddress); dup {
+		e.conflicts++
+	}
 	h.cancel()
 	h.probing, h.done = false, nil
-	if e.holds[addr] == h {
-		delete(e.holds, addr)
-	}
+	e.release(addr, h)
 	e.mu.Unlock()
 	finish(done, r)
 }
@@ -232,6 +255,7 @@ func (e *endpoint) announceStep(addr tcpip.Address, h *hold) {
 	if h.left > 0 {
 		e.after(e.timing.AnnounceInterval, h, func() { e.announceStep(addr, h) })
 	}
+	e.release(addr, h)
 	e.mu.Unlock()
 	e.announceOnce(addr)
 }
@@ -248,7 +272,9 @@ func (e *endpoint) announceAll() {
 	if v4 == nil || !e.Enabled() {
 		return
 	}
-	for _, a := range v4.PermanentAddresses() {
+	all := v4.PermanentAddresses() // in the order of a map
+	slices.SortFunc(all, func(a, b tcpip.AddressWithPrefix) int { return compare(a.Address, b.Address) })
+	for _, a := range all {
 		if isHost(a.Address) {
 			e.announce(a.Address)
 		}
@@ -261,25 +287,32 @@ func (e *endpoint) conflict(p *Packet) bool {
 	if p.Probe() {
 		wanted = p.Target // another host is after the same address
 	}
+	_, ours := e.owned(wanted)
+	ours = ours && !p.Probe()
 	e.mu.Lock()
 	h := e.holds[wanted]
-	if h != nil && h.probing {
-		e.conflicts++
-		e.mu.Unlock()
-		e.stats.Conflicts.Increment()
-		e.endProbe(wanted, h, ProbeResult{Err: &tcpip.ErrDuplicateAddress{}, Holder: p.SenderLink})
+	probing := h != nil && h.probing
+	e.mu.Unlock()
+	switch {
+	case !probing && !ours:
+		return false
+	case e.p.isOurs(p.SenderLink):
+		e.stats.Echoes.Increment() // another interface of ours is on the same link
 		return true
 	}
-	e.mu.Unlock()
-	if p.Probe() {
-		return false
-	}
-	if _, ours := e.owned(p.Sender); !ours {
-		return false
-	}
 	e.stats.Conflicts.Increment()
-	e.defend(p.Sender, p.SenderLink)
+	if probing {
+		e.endProbe(wanted, h, ProbeResult{Err: &tcpip.ErrDuplicateAddress{}, Holder: p.SenderLink})
+	}
+	if ours {
+		e.defend(p.Sender, p.SenderLink)
+	}
 	return true
+}
+
+// isOurs reports whether a link address is that of one of the stack's interfaces.
+func (p *Protocol) isOurs(link tcpip.LinkAddress) bool {
+	return slices.ContainsFunc(p.endpoints(), func(e *endpoint) bool { return e.nic.LinkAddress() == link })
 }
 
 // defend acts on a claim to an address of ours.
@@ -291,6 +324,10 @@ func (e *endpoint) defend(addr tcpip.Address, holder tcpip.LinkAddress) {
 	if h.defence != nil {
 		policy = *h.defence
 	}
+	if h.lost {
+		e.mu.Unlock()
+		return
+	}
 	recent := h.conflicted && now.Sub(h.conflictAt) < e.timing.DefendInterval
 	if !recent || policy == DefendOnce {
 		h.conflictAt, h.conflicted = now, true
@@ -298,7 +335,7 @@ func (e *endpoint) defend(addr tcpip.Address, holder tcpip.LinkAddress) {
 	lost := policy == GiveUp || policy == DefendOnce && recent
 	if lost {
 		h.cancel()
-		delete(e.holds, addr)
+		h.lost = true
 	}
 	e.mu.Unlock()
 
@@ -308,7 +345,7 @@ func (e *endpoint) defend(addr tcpip.Address, holder tcpip.LinkAddress) {
 		c.Action = Lost
 		e.stats.AddressesLost.Increment()
 		// Whoever delivered the packet may be inside the stack.
-		e.p.stack.Clock().AfterFunc(0, func() { _ = e.p.stack.RemoveAddress(c.NIC, addr) })
+		e.p.stack.Clock().AfterFunc(0, func() { e.giveUp(addr, h) })
 	case recent:
 		return
 	case policy != Observe:
@@ -320,10 +357,23 @@ func (e *endpoint) defend(addr tcpip.Address, holder tcpip.LinkAddress) {
 	}
 }
 
+// giveUp removes an address that was lost.
+func (e *endpoint) giveUp(addr tcpip.Address, h *hold) {
+	e.mu.Lock()
+	lost := h.lost
+	if lost && e.holds[addr] == h {
+		delete(e.holds, addr)
+	}
+	e.mu.Unlock()
+	if lost {
+		_ = e.p.stack.RemoveAddress(e.nic.ID(), addr)
+	}
+}
+
 // CheckDuplicateAddress implements stack.DuplicateAddressDetector by probing as RFC 5227 has it.
 func (e *endpoint) CheckDuplicateAddress(addr tcpip.Address, h stack.DADCompletionHandler) stack.DADCheckAddressDisposition {
 	e.mu.Lock()
-	off := e.timing.ProbeNum == 0
+	off := e.timing.ProbeNum == 0 || !e.resolves()
 	e.mu.Unlock()
 	if off {
 		return stack.DADDisabled

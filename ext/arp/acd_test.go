@@ -7,6 +7,7 @@ import (
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/link/channel"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 )
 
@@ -241,5 +242,128 @@ func TestStackDuplicateAddressDetection(t *testing.T) {
 		default:
 			t.Errorf("result %T", got)
 		}
+	}
+}
+
+// RFC 5227 compares with the link addresses of all interfaces of the host: two of them may be on the same link.
+func TestOurOtherInterfaceIsNoConflict(t *testing.T) {
+	conflicts := 0
+	r := newRig(t, ours(Options{OnConflict: func(Conflict) { conflicts++ }}))
+	r.second() // it has gwMAC
+	r.gratuitous(OpRequest, ourIP, gwMAC)
+	var got []ProbeResult
+	_ = r.p.Probe(nicID, wantedIP, func(res ProbeResult) { got = append(got, res) })
+	r.run(time.Second)
+	r.recv(Packet{Op: OpRequest, SenderLink: gwMAC, Sender: header.IPv4Any, Target: wantedIP}, tcpip.PacketBroadcast)
+	r.run(time.Minute)
+	if conflicts != 0 || len(got) != 1 || got[0].Err != nil {
+		t.Errorf("%d conflicts, results %+v", conflicts, got)
+	}
+	if n := r.p.Stats(nicID).Echoes.Value(); n != 2 {
+		t.Errorf("%d echoes, want 2", n)
+	}
+}
+
+// To ask whether an address is in use that we have already must not cost its defence.
+func TestProbingForOurOwnAddress(t *testing.T) {
+	var events []Action
+	r := newRig(t, ours(Options{OnConflict: func(c Conflict) { events = append(events, c.Action) }}))
+	give := GiveUp
+	if err := r.p.AddAddress(nicID, wanted(), AddressOptions{NoProbe: true, Defence: &give}); err != nil {
+		t.Fatal(err)
+	}
+	if _, dup := r.p.Probe(nicID, wantedIP, func(ProbeResult) { t.Error("probed") }).(*tcpip.ErrDuplicateAddress); !dup {
+		t.Error("probing for our own address is no error")
+	}
+	if _, dup := r.p.AddAddress(nicID, wanted(), AddressOptions{}).(*tcpip.ErrDuplicateAddress); !dup {
+		t.Error("adding it again is no error")
+	}
+	var res stack.DADResult
+	if _, err := r.s.CheckDuplicateAddress(nicID, header.IPv4ProtocolNumber, wantedIP, func(x stack.DADResult) { res = x }); err != nil {
+		t.Fatal(err)
+	}
+	r.run(time.Second)
+	r.gratuitous(OpReply, wantedIP, evilMAC)
+	r.gratuitous(OpReply, wantedIP, evilMAC) // before the address is gone
+	r.run(time.Minute)
+	if _, dup := res.(*stack.DADDupAddrDetected); !dup || !slices.Equal(events, []Action{Lost}) {
+		t.Errorf("result %T, events %v; want a duplicate, and the address lost once", res, events)
+	}
+	if r.s.CheckLocalAddress(0, header.IPv4ProtocolNumber, wantedIP) != 0 {
+		t.Error("the address was kept")
+	}
+	e, _ := r.p.endpoint(nicID)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.holds) != 0 {
+		t.Errorf("%d addresses are remembered", len(e.holds))
+	}
+}
+
+// Addresses are announced in the same order in every run, though netstack keeps them in a map.
+func TestAnnouncementOrder(t *testing.T) {
+	for range 10 {
+		r := newRig(t, NewProtocol)
+		for i := range 20 {
+			r.addr(ip(10, 0, 0, byte(200-i)), 24)
+		}
+		r.run(10 * time.Second)
+		r.sent()
+		_ = r.s.DisableNIC(nicID)
+		_ = r.s.EnableNIC(nicID)
+		r.run(0)
+		got := r.sent()
+		if len(got) != 21 {
+			t.Fatalf("sent %d announcements, want 21", len(got))
+		}
+		if !slices.IsSortedFunc(got, func(a, b frame) int { return compare(a.arp.Sender, b.arp.Sender) }) {
+			t.Fatalf("announced out of order: %+v", got)
+		}
+	}
+}
+
+// Where there are no link addresses there is nobody to ask, and no ARP packet is sent.
+func TestLinkWithoutAddresses(t *testing.T) {
+	r := newRig(t, ours(Options{}))
+	tun := channel.New(16, 1500, "")
+	if err := r.s.CreateNIC(3, tun); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.p.Probe(3, wantedIP, func(ProbeResult) {}); err == nil {
+		t.Error("probed")
+	}
+	done := false
+	if err := r.p.AddAddress(3, wanted(), AddressOptions{Done: func(res ProbeResult) { done = res.Err == nil }}); err != nil || !done {
+		t.Errorf("AddAddress: %v, done %v", err, done)
+	}
+	if err := r.p.Announce(3, wantedIP); err == nil {
+		t.Error("announced")
+	}
+	if d, _ := r.s.CheckDuplicateAddress(3, header.IPv4ProtocolNumber, peerIP, func(stack.DADResult) {}); d != stack.DADDisabled {
+		t.Errorf("CheckDuplicateAddress: %v", d)
+	}
+	r.run(time.Minute)
+	if n := tun.NumQueued(); n != 0 {
+		t.Errorf("%d packets were sent", n)
+	}
+}
+
+// Nothing is left that waits, once the stack is gone.
+func TestNoTimerIsLeft(t *testing.T) {
+	r := newRig(t, NewProtocol)
+	r.resolve(gwIP, gwMAC)
+	r.run(5 * time.Second)
+	r.gratuitous(OpRequest, gwIP, evilMAC)
+	_ = r.p.Probe(nicID, wantedIP, func(ProbeResult) {})
+	r.gratuitous(OpRequest, ourIP, evilMAC)
+	if err := r.s.RemoveNIC(nicID); err != nil {
+		t.Fatal(err)
+	}
+	r.run(0)
+	if n := r.clock.Armed(); n != 0 {
+		t.Errorf("%d timers are armed", n)
+	}
+	if _, err := r.p.Neighbors(nicID); err == nil {
+		t.Error("the interface is still known")
 	}
 }

@@ -29,18 +29,25 @@ func (e *endpoint) answersFor(p *Packet) answer {
 	return answerProxy
 }
 
+// answersOwn reports whether the target is an address of ours that is answered for. An address that the interface may merely send from (Stack.SetSpoofing) is
+// not: stock's ARP takes over every address of the link then.
 func (e *endpoint) answersOwn(p *Packet) bool {
 	switch e.p.opts.Ignore {
 	case IgnoreAll:
 		return false
 	case IgnoreNone:
-		return e.p.stack.CheckLocalAddress(0, header.IPv4ProtocolNumber, p.Target) != 0
-	case IgnoreOtherSubnets:
-		a, ok := e.owned(p.Target)
-		s := a.Subnet()
-		return ok && (p.Probe() || s.Contains(p.Sender))
+		for _, other := range e.p.endpoints() {
+			if _, ok := other.owned(p.Target); ok {
+				return true
+			}
+		}
+		return false
 	}
-	return e.nic.CheckLocalAddress(header.IPv4ProtocolNumber, p.Target)
+	a, ok := e.owned(p.Target)
+	if s := a.Subnet(); ok && e.p.opts.Ignore == IgnoreOtherSubnets {
+		return p.Probe() || s.Contains(p.Sender)
+	}
+	return ok
 }
 
 // proxies reports whether a rule has us answer for target.
@@ -64,7 +71,7 @@ func (e *endpoint) leadsElsewhere(addr tcpip.Address) bool {
 		return false
 	}
 	defer r.Release()
-	return r.NICID() != e.nic.ID()
+	return r.NICID() != e.nic.ID() && !r.IsOutboundBroadcast()
 }
 
 // reply answers request p.

@@ -192,7 +192,7 @@ func TestFloodDoesNotEvictTheRouter(t *testing.T) {
 		t.Errorf("%d entries", len(all))
 	}
 	e.mu.Lock()
-	if got := len(e.peers.byAddr); got > 600 || got != e.peers.resolved.Len()+e.peers.rest.Len() {
+	if got := len(e.peers.byAddr); got > 600 || got != e.peers.size() {
 		t.Errorf("%d peers remembered, want at most 600", got)
 	}
 	e.mu.Unlock()

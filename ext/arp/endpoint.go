@@ -25,11 +25,17 @@ type endpoint struct {
 	// addrs is the interface's IPv4 endpoint, looked up when first needed: it may be younger than we are.
 	addrs atomic.Pointer[stack.AddressableEndpoint]
 
+	guardSet atomic.Pointer[guards]
+
+	// order is held from the judgement of a claim until netstack's cache was told of it: of two packets at once, both get the same one last. It is taken
+	// before mu and netstack's own locks, and not held while anything is sent, since a link may deliver the answer before it returns.
+	order sync.Mutex
+
 	mu    sync.Mutex
 	peers *peers
-	// requests, replies (to known and to unknown neighbours) and learn are the limits of Options.
-	requests, repliesKnown, repliesOther, learn limiter
-	// churn counts entries that netstack's cache may have evicted others for, since the routers were last refreshed there.
+	// requests and replies (to neighbours known and unknown) and learn are the limits of Options.
+	requestsKnown, requestsOther, repliesKnown, repliesOther, learn limiter
+	// churn counts what netstack's cache may have evicted entries for, since those that are to stay were last refreshed there.
 	churn int
 	claims
 }
@@ -38,12 +44,13 @@ func newEndpoint(p *Protocol, nic stack.NetworkInterface) *endpoint {
 	o := &p.opts
 	return &endpoint{
 		p: p, nic: nic,
-		peers:        newPeers(o.MaxPeers),
-		requests:     newLimiter(o.Requests),
-		repliesKnown: newLimiter(o.Replies),
-		repliesOther: newLimiter(o.Replies),
-		learn:        newLimiter(o.Learn),
-		claims:       claims{holds: make(map[tcpip.Address]*hold), timing: o.Timing},
+		peers:         newPeers(o.MaxPeers),
+		requestsKnown: newLimiter(o.Requests),
+		requestsOther: newLimiter(o.Requests),
+		repliesKnown:  newLimiter(o.Replies),
+		repliesOther:  newLimiter(o.Replies),
+		learn:         newLimiter(o.Learn),
+		claims:        claims{holds: make(map[tcpip.Address]*hold), timing: o.Timing},
 	}
 }
 
@@ -150,10 +157,11 @@ func (e *endpoint) ipv4() stack.AddressableEndpoint {
 	return a
 }
 
-// owned returns addr as the interface holds it. Unlike CheckLocalAddress it does not take every address for ours on a spoofing interface.
+// owned returns addr as the interface holds it. Unlike CheckLocalAddress it does not take every address for ours on a spoofing interface, nor the broadcast address
+// that netstack gives every interface.
 func (e *endpoint) owned(addr tcpip.Address) (tcpip.AddressWithPrefix, bool) {
 	v4 := e.ipv4()
-	if v4 == nil {
+	if v4 == nil || addr.BitLen() != 32 || !isHost(addr) {
 		return tcpip.AddressWithPrefix{}, false
 	}
 	a := v4.AcquireAssignedAddress(addr, false, stack.NeverPrimaryEndpoint, true)
@@ -165,30 +173,15 @@ func (e *endpoint) owned(addr tcpip.Address) (tcpip.AddressWithPrefix, bool) {
 }
 
 // subnetAddress returns an address of the interface in whose subnet addr is.
-func (e *endpoint) subnetAddress(addr tcpip.Address) (tcpip.Address, bool) {
+func (e *endpoint) subnetAddress(addr tcpip.Address) (tcpip.AddressWithPrefix, bool) {
 	v4 := e.ipv4()
 	if v4 == nil {
-		return tcpip.Address{}, false
+		return tcpip.AddressWithPrefix{}, false
 	}
 	for _, a := range v4.PrimaryAddresses() {
 		if s := a.Subnet(); s.Contains(addr) {
-			return a.Address, true
+			return a, true
 		}
 	}
-	return tcpip.Address{}, false
-}
-
-// guarded reports whether addr is a gateway of this interface, or protected by the options.
-func (e *endpoint) guarded(addr tcpip.Address) bool {
-	for _, a := range e.p.opts.Protect {
-		if a == addr {
-			return true
-		}
-	}
-	for _, r := range e.p.stack.GetRouteTable() {
-		if r.Gateway == addr && (r.NIC == e.nic.ID() || r.NIC == 0) {
-			return true
-		}
-	}
-	return false
+	return tcpip.AddressWithPrefix{}, false
 }

@@ -6,7 +6,7 @@ import (
 )
 
 func TestDecide(t *testing.T) {
-	answer := claim{reply: true, toUs: true, unicast: true, onLink: true}
+	answer := claim{reply: true, toUs: true, direct: true, onLink: true}
 	wide := claim{reply: true, toUs: true, onLink: true}
 	announcement := claim{gratuitous: true, onLink: true}
 	request := claim{toUs: true, onLink: true}
@@ -45,10 +45,21 @@ func TestDecide(t *testing.T) {
 		{"a request for us moves, even then", request, moved, AcceptNever, 0, doLearn, 0},
 		{"an overheard request moves", overheard, moved, 0, 0, doLearn, 0},
 		{"unless never", overheard, moved, AcceptNever, 0, doRefuse, RefusedPolicy},
+		{"within the lock time, the old link address is asked", announcement, with(moved, locked), 0, 0, doVerify, RefusedLocked},
+		{"also at its request within the lock time", request, with(moved, locked), 0, 0, doVerify, RefusedLocked},
+		{"unless never, within the lock time", announcement, with(moved, locked), AcceptNever, 0, doRefuse, RefusedLocked},
+		{"a reply nobody asked for, within the lock time", answer, with(moved, locked), 0, 0, doRefuse, RefusedUnsolicited},
+		{"a router within the lock time", announcement, with(with(moved, locked), router), 0, RefuseRouters, doRefuse, RefusedLocked},
 		{"a router is verified", announcement, with(moved, router), 0, 0, doVerify, RefusedRouter},
 		{"also at its request", request, with(moved, router), 0, 0, doVerify, RefusedRouter},
 		{"or refused", announcement, with(moved, router), 0, RefuseRouters, doRefuse, RefusedRouter},
 		{"or trusted", announcement, with(moved, router), 0, TrustRouters, doLearn, 0},
+		{"an unknown router does not introduce itself", request, belief{router: true}, 0, 0, doRefuse, RefusedRouter},
+		{"nor by an announcement", announcement, belief{router: true}, AcceptAny, 0, doRefuse, RefusedRouter},
+		{"nor while it is being resolved", announcement, with(asked, router), 0, 0, doRefuse, RefusedRouter},
+		{"unless trusted", request, belief{router: true}, 0, TrustRouters, doLearn, 0},
+		{"an unknown router asks for others", overheard, belief{router: true}, 0, 0, doNothing, 0},
+		{"a router that is being resolved answers", answer, with(asked, router), 0, RefuseRouters, doLearnSure, 0},
 		{"permanent stays", answer, belief{known: true, resolved: true, permanent: true, waiting: true}, AcceptAny, TrustRouters, doRefuse, RefusedPermanent},
 		{"permanent agrees", answer, belief{known: true, resolved: true, permanent: true, same: true}, 0, 0, doNothing, 0},
 		{"a stranger asks for us", request, belief{}, AcceptNever, 0, doLearn, 0},

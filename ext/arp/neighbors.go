@@ -1,6 +1,7 @@
 package arp
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 
@@ -71,14 +72,14 @@ func (p *Protocol) Neighbors(nic tcpip.NICID) ([]Neighbor, tcpip.Error) {
 	if err != nil {
 		return nil, err
 	}
+	g := e.guards()
 	list := make([]Neighbor, len(entries))
 	for i, n := range entries {
 		list[i] = neighbor(nic, n)
-		list[i].Router = e.guarded(n.Addr)
+		list[i].Router = g.has(n.Addr)
 	}
 	slices.SortFunc(list, func(a, b Neighbor) int {
-		x, y := a.Addr.As4(), b.Addr.As4()
-		return slices.Compare(x[:], y[:])
+		return bytes.Compare(a.Addr.AsSlice(), b.Addr.AsSlice())
 	})
 	return list, nil
 }
@@ -88,18 +89,25 @@ func neighbor(nic tcpip.NICID, n stack.NeighborEntry) Neighbor {
 }
 
 // AddPermanent adds an entry that neither expires nor is changed by any packet, or replaces the one that is there. An entry that was added through
-// Stack.AddStaticNeighbor is as safe, but attempts to change it are not counted. Errors: as Neighbors.
+// Stack.AddStaticNeighbor is as safe, but attempts to change it are not counted. Errors: as Neighbors, and *tcpip.ErrBadAddress if addr is not a host's IPv4
+// address, or link not a station's Ethernet address.
 func (p *Protocol) AddPermanent(nic tcpip.NICID, addr tcpip.Address, link tcpip.LinkAddress) tcpip.Error {
 	e, err := p.endpoint(nic)
 	if err != nil {
 		return err
 	}
+	if addr.BitLen() != 32 || !isHost(addr) || !header.IsValidUnicastEthernetAddress(link) {
+		return &tcpip.ErrBadAddress{}
+	}
+	g := e.guards()
+	e.order.Lock()
+	defer e.order.Unlock()
 	if err := p.stack.AddStaticNeighbor(nic, header.IPv4ProtocolNumber, addr, link); err != nil {
 		return err
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.peers.setPermanent(e.peers.use(addr, e.guarded), link, e.now())
+	e.peers.setPermanent(e.peers.use(addr, g.has), link, e.now())
 	return nil
 }
 
@@ -109,6 +117,8 @@ func (p *Protocol) Delete(nic tcpip.NICID, addr tcpip.Address) tcpip.Error {
 	if err != nil {
 		return err
 	}
+	e.order.Lock()
+	defer e.order.Unlock()
 	e.mu.Lock()
 	if peer := e.peers.byAddr[addr]; peer != nil {
 		e.peers.remove(peer)

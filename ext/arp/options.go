@@ -1,6 +1,7 @@
 package arp
 
 import (
+	"slices"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -37,7 +38,7 @@ const (
 type Ignore uint8
 
 const (
-	// IgnoreOtherInterfaces answers for addresses of the interface that the request came in on (arp_ignore 1). It is what stock netstack does.
+	// IgnoreOtherInterfaces answers for addresses of the interface that the request came in on (arp_ignore 1).
 	IgnoreOtherInterfaces Ignore = iota
 	// IgnoreNone answers for any address of the stack (arp_ignore 0).
 	IgnoreNone
@@ -51,7 +52,7 @@ const (
 type Source uint8
 
 const (
-	// SourceAny uses the source of the packet that is to be sent, if the interface has it (arp_announce 0).
+	// SourceAny uses the source of the packet that is to be sent, if the interface has it, else as SourceBest (arp_announce 0).
 	SourceAny Source = iota
 	// SourceSubnet uses it only if it is in the subnet of the target, else as SourceBest (arp_announce 1).
 	SourceSubnet
@@ -116,9 +117,11 @@ type Options struct {
 	// LockTime is how long a neighbour's link address stands before another may replace it: of two hosts that answer, the first wins. 1 s by default,
 	// negative for none.
 	LockTime time.Duration
-	// VerifyTime is how long the old link address of a router has to answer (VerifyRouters). 200 ms by default.
+	// VerifyTime is how long the old link address of a router (VerifyRouters), or of a neighbour that moves again within LockTime, has to answer, and how
+	// often it is asked at most. 200 ms by default.
 	VerifyTime time.Duration
-	// Protect lists addresses that are guarded as routers are, and like them are kept in the cache whatever else is resolved.
+	// Protect lists addresses that are guarded as routers are, and like them are kept in the cache whatever else is resolved. (Gateways of new routes are
+	// guarded within 100 ms.)
 	Protect []tcpip.Address
 
 	// Proxy lists the ranges that are answered for. The interface needs no address in them.
@@ -129,8 +132,8 @@ type Options struct {
 	// NoAnnounce keeps the addresses of an interface from being announced when it is enabled.
 	NoAnnounce bool
 
-	// Requests bounds the broadcast requests that resolution sends (256/s, burst 512, for each interface; routers are exempt), Replies the replies sent
-	// (1,000/s, burst 1,000, known and unknown neighbours apart), Learn the neighbours learned from their own packets (64/s, burst 256).
+	// Requests bounds the broadcast requests sent (256/s, burst 512; routers are exempt), Replies the replies sent (1,000/s, burst 1,000), both for each
+	// interface, for neighbours with a known link address and for others apart; Learn the neighbours learned from their own packets (64/s, burst 256).
 	Requests, Replies, Learn Rate
 
 	// MaxPeers bounds what is remembered of neighbours beside netstack's own cache, for each interface. 1,024 by default.
@@ -160,6 +163,7 @@ func (o Options) withDefaults() Options {
 	if o.UnicastProbes == 0 {
 		o.UnicastProbes = 1
 	}
+	o.Protect, o.Proxy = slices.Clone(o.Protect), slices.Clone(o.Proxy)
 	o.Requests.orDefault(256, 512)
 	o.Replies.orDefault(1000, 1000)
 	o.Learn.orDefault(64, 256)

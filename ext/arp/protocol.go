@@ -1,6 +1,8 @@
 package arp
 
 import (
+	"maps"
+	"slices"
 	"sync"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -68,6 +70,13 @@ func (p *Protocol) forget(nic tcpip.NICID, e *endpoint) {
 	}
 }
 
+// endpoints returns the endpoints of all interfaces, in no order.
+func (p *Protocol) endpoints() []*endpoint {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Collect(maps.Values(p.eps))
+}
+
 // endpoint returns the endpoint of an interface.
 func (p *Protocol) endpoint(nic tcpip.NICID) (*endpoint, tcpip.Error) {
 	p.mu.Lock()
@@ -112,19 +121,38 @@ func (p *Protocol) Stats(nic tcpip.NICID) *Stats {
 	return &e.stats
 }
 
-// Probe asks the link whether anybody has addr (RFC 5227 §2.1), and calls done with the answer, by default after 4 to 7 seconds. done is called by a timer of the
-// stack's clock or by whoever delivers packets, with no lock held. Errors: *tcpip.ErrUnknownNICID.
-func (p *Protocol) Probe(nic tcpip.NICID, addr tcpip.Address, done func(ProbeResult)) tcpip.Error {
+// claimable returns the endpoint of an interface on which addr can be claimed, or why it cannot.
+func (p *Protocol) claimable(nic tcpip.NICID, addr tcpip.Address) (*endpoint, tcpip.Error) {
 	e, err := p.endpoint(nic)
 	if err != nil {
+		return nil, err
+	}
+	if addr.BitLen() != 32 || !isHost(addr) {
+		return nil, &tcpip.ErrBadAddress{}
+	}
+	if _, ok := e.owned(addr); ok {
+		return nil, &tcpip.ErrDuplicateAddress{}
+	}
+	return e, nil
+}
+
+// Probe asks the link whether anybody has addr (RFC 5227 §2.1), and calls done with the answer, by default after 4 to 7 seconds. done is called by a timer of the
+// stack's clock or by whoever delivers packets, with no lock held. Errors: *tcpip.ErrUnknownNICID; *tcpip.ErrBadAddress if addr is not a host's IPv4 address;
+// *tcpip.ErrDuplicateAddress if the interface has it already; *tcpip.ErrNotSupported if the link has no link addresses.
+func (p *Protocol) Probe(nic tcpip.NICID, addr tcpip.Address, done func(ProbeResult)) tcpip.Error {
+	e, err := p.claimable(nic, addr)
+	if err != nil {
 		return err
+	}
+	if !e.resolves() {
+		return &tcpip.ErrNotSupported{}
 	}
 	e.probe(addr, done)
 	return nil
 }
 
 // Announce sends announcements for an address of the interface (RFC 5227 §2.3), now and Timing.AnnounceInterval later, so that neighbours replace what they
-// knew. Errors: *tcpip.ErrUnknownNICID, *tcpip.ErrBadLocalAddress.
+// knew. Errors: *tcpip.ErrUnknownNICID, *tcpip.ErrBadLocalAddress, *tcpip.ErrNotSupported if the link has no link addresses.
 func (p *Protocol) Announce(nic tcpip.NICID, addr tcpip.Address) tcpip.Error {
 	e, err := p.endpoint(nic)
 	if err != nil {
@@ -132,6 +160,9 @@ func (p *Protocol) Announce(nic tcpip.NICID, addr tcpip.Address) tcpip.Error {
 	}
 	if _, ok := e.owned(addr); !ok {
 		return &tcpip.ErrBadLocalAddress{}
+	}
+	if !e.resolves() {
+		return &tcpip.ErrNotSupported{}
 	}
 	e.announce(addr)
 	return nil
@@ -149,10 +180,11 @@ type AddressOptions struct {
 	Done func(ProbeResult)
 }
 
-// AddAddress probes for addr, adds it to the interface if nobody has it, and announces it. Until then the stack does not have the address. Errors:
-// *tcpip.ErrUnknownNICID; with NoProbe also what Stack.AddProtocolAddress returns.
+// AddAddress probes for addr, adds it to the interface if nobody has it, and announces it. Until then the stack does not have the address. On a link without link
+// addresses there is nobody to ask nor to tell: it adds. Errors: as Probe, but for *tcpip.ErrNotSupported; if it adds at once, also what
+// Stack.AddProtocolAddress returns.
 func (p *Protocol) AddAddress(nic tcpip.NICID, addr tcpip.AddressWithPrefix, o AddressOptions) tcpip.Error {
-	e, err := p.endpoint(nic)
+	e, err := p.claimable(nic, addr.Address)
 	if err != nil {
 		return err
 	}
@@ -160,7 +192,7 @@ func (p *Protocol) AddAddress(nic tcpip.NICID, addr tcpip.AddressWithPrefix, o A
 	if done == nil {
 		done = func(ProbeResult) {}
 	}
-	if o.NoProbe {
+	if o.NoProbe || !e.resolves() {
 		err := e.add(addr, &o)
 		done(ProbeResult{Err: err})
 		return err
@@ -180,8 +212,12 @@ func (e *endpoint) add(addr tcpip.AddressWithPrefix, o *AddressOptions) tcpip.Er
 	if err := e.p.stack.AddProtocolAddress(e.nic.ID(), pa, o.Properties); err != nil {
 		return err
 	}
+	if !e.resolves() {
+		return nil
+	}
 	e.mu.Lock()
-	e.hold(addr.Address).defence = o.Defence
+	h := e.hold(addr.Address)
+	h.defence, h.conflicted, h.lost = o.Defence, false, false
 	e.mu.Unlock()
 	e.announce(addr.Address)
 	return nil

@@ -16,7 +16,19 @@ func (e *endpoint) HandlePacket(pkt *stack.PacketBuffer) {
 		e.stats.Disabled.Increment()
 		return
 	}
+	if pkt.PktType == tcpip.PacketOtherHost {
+		// A promiscuous interface sees what others were told; it is not theirs to answer, nor to believe.
+		e.stats.OtherHost.Increment()
+		return
+	}
 	p, why := parseBuffer(pkt)
+	subnet, onLink := tcpip.AddressWithPrefix{}, false
+	if why == WellFormed && !p.Probe() {
+		subnet, onLink = e.subnetAddress(p.Sender)
+		if s := subnet.Subnet(); onLink && s.IsBroadcast(p.Sender) {
+			why = SenderProtocol
+		}
+	}
 	if why != WellFormed {
 		stats.MalformedPacketsReceived.Increment()
 		e.stats.Malformed[why].Increment()
@@ -36,7 +48,11 @@ func (e *endpoint) HandlePacket(pkt *stack.PacketBuffer) {
 	if e.conflict(&p) {
 		return
 	}
-	e.receive(&p, pkt.PktType == tcpip.PacketHost)
+	e.receive(&p, claim{
+		reply: p.Op == OpReply, gratuitous: p.Gratuitous(), onLink: onLink,
+		// RFC 3927 §2.5 has replies that are broadcast, with us as their target.
+		direct: pkt.PktType == tcpip.PacketHost || p.TargetLink == e.nic.LinkAddress(),
+	})
 }
 
 // parseBuffer parses the packet in pkt, whether or not somebody consumed its header before.
@@ -49,14 +65,11 @@ func parseBuffer(pkt *stack.PacketBuffer) (Packet, Malformed) {
 }
 
 // receive learns from a packet that conflicts with nothing of ours, and answers it.
-func (e *endpoint) receive(p *Packet, unicast bool) {
+func (e *endpoint) receive(p *Packet, c claim) {
 	how := e.answersFor(p)
 	if !p.Probe() {
-		_, onLink := e.subnetAddress(p.Sender)
-		toUs := how != answerNot || e.nic.CheckLocalAddress(header.IPv4ProtocolNumber, p.Target)
-		e.learnFrom(p.Sender, p.SenderLink, claim{
-			reply: p.Op == OpReply, gratuitous: p.Gratuitous(), toUs: toUs, unicast: unicast, onLink: onLink,
-		})
+		c.toUs = how != answerNot || c.reply && e.nic.CheckLocalAddress(header.IPv4ProtocolNumber, p.Target)
+		e.learnFrom(p.Sender, p.SenderLink, c)
 	}
 	if p.Op != OpRequest || p.Gratuitous() {
 		return
@@ -69,63 +82,98 @@ func (e *endpoint) receive(p *Packet, unicast bool) {
 	e.reply(p, how)
 }
 
+// followUp is what remains to be done for a claim once netstack knows.
+type followUp uint8
+
+const (
+	followNone    followUp = iota
+	followVerify           // ask the link address that the neighbour had
+	followRefresh          // refresh the entries that are to stay
+)
+
 // learnFrom judges a claim, and carries the verdict out.
 func (e *endpoint) learnFrom(addr tcpip.Address, link tcpip.LinkAddress, c claim) {
-	now := e.now()
-	e.mu.Lock()
-	b := belief{}
-	p := e.peers.byAddr[addr]
-	if p != nil {
-		b = belief{
-			known: true, resolved: p.link != "", same: p.link == link, permanent: p.permanent,
-			waiting: p.expects(now, link),
-			locked:  now.Sub(p.changed) < e.p.opts.LockTime,
+	g := e.guards()
+	e.order.Lock()
+	next, old := e.judge(addr, link, c, g)
+	e.order.Unlock()
+	switch next {
+	case followVerify:
+		e.stats.Verifications.Increment()
+		if from, err := e.source(addr, tcpip.Address{}); err == nil {
+			_ = e.request(from, addr, old)
 		}
-		b.router = b.resolved && !b.same && e.guarded(addr)
-	}
-	v, why := e.p.opts.decide(c, b)
-	switch v {
-	case doNothing:
-		e.mu.Unlock()
-	case doRefuse:
-		e.mu.Unlock()
-		e.stats.Refused[why].Increment()
-	case doVerify:
-		e.stats.Refused[why].Increment()
-		e.verifyAndUnlock(p, now)
-	case doRefresh:
-		e.peers.touch(p)
-		dead := p.unanswered >= gone
-		e.mu.Unlock()
-		if c.toUs || dead {
-			e.tell(addr, link)
-		}
-	case doConfirm:
-		p.answered()
-		e.peers.touch(p)
-		e.mu.Unlock()
-		e.confirm(addr, link)
-	case doLearn, doLearnSure:
-		e.acceptAndUnlock(p, addr, link, now, v == doLearnSure)
+	case followRefresh:
+		e.refresh(addr)
 	}
 }
 
-// acceptAndUnlock believes a claim. p is nil if the sender is new. The caller holds e.mu, which is released.
-func (e *endpoint) acceptAndUnlock(p *peer, addr tcpip.Address, link tcpip.LinkAddress, now tcpip.MonotonicTime, sure bool) {
-	fresh := p == nil
-	if fresh {
+// judge is learnFrom without what sends packets. old is the link address to verify. The caller holds e.order.
+func (e *endpoint) judge(addr tcpip.Address, link tcpip.LinkAddress, c claim, g *guards) (next followUp, old tcpip.LinkAddress) {
+	now := e.now()
+	e.mu.Lock()
+	b := belief{router: g.has(addr)}
+	p := e.peers.byAddr[addr]
+	if p != nil {
+		b.known, b.resolved, b.same, b.permanent = true, p.link != "", p.link == link, p.permanent
+		b.waiting = p.expects(now, link)
+		b.locked = (p.changed != tcpip.MonotonicTime{}) && now.Sub(p.changed) < e.p.opts.LockTime
+	}
+	v, why := e.p.opts.decide(c, b)
+	tell, confirm := false, false
+	switch v {
+	case doRefuse:
+		e.stats.Refused[why].Increment()
+	case doVerify:
+		e.stats.Refused[why].Increment()
+		if e.startVerify(p, now, b.router) {
+			next, old = followVerify, p.link
+		}
+	case doRefresh:
+		e.peers.touch(p)
+		// netstack may have evicted the entry: what brings it back may evict another.
+		if tell = c.toUs || p.unanswered >= gone; tell && e.churned() {
+			next = followRefresh
+		}
+	case doConfirm:
+		p.answered()
+		e.peers.reclass(p, talking)
+		confirm = true
+	case doLearn, doLearnSure:
+		return e.accept(p, addr, link, now, v == doLearnSure, g), ""
+	}
+	e.mu.Unlock()
+	if tell {
+		e.tell(addr, link)
+	}
+	if confirm {
+		e.confirm(addr, link)
+	}
+	return next, old
+}
+
+// accept believes a claim. p is nil if the sender is new. The caller holds e.order, and e.mu, which is released.
+func (e *endpoint) accept(p *peer, addr tcpip.Address, link tcpip.LinkAddress, now tcpip.MonotonicTime, sure bool, g *guards) (next followUp) {
+	if p == nil {
 		if !e.learn.allow(now) {
 			e.mu.Unlock()
 			e.stats.NotLearned.Increment()
-			return
+			return followNone
 		}
-		p = e.peers.use(addr, e.guarded)
+		p = e.peers.use(addr, g.has)
 	}
 	moved := p.link != "" && p.link != link
 	dead := p.unanswered >= gone
 	e.peers.setLink(p, link, now)
+	if sure {
+		e.peers.reclass(p, talking)
+	}
 	p.answered()
-	refresh := fresh && e.churned()
+	// netstack ignores an answer that comes after it gave up; a probe it does not.
+	tell := !sure || dead
+	if tell && e.churned() {
+		next = followRefresh
+	}
 	e.mu.Unlock()
 
 	if moved {
@@ -133,35 +181,28 @@ func (e *endpoint) acceptAndUnlock(p *peer, addr tcpip.Address, link tcpip.LinkA
 	} else {
 		e.stats.Learned.Increment()
 	}
-	// netstack ignores an answer that comes after it gave up; a probe it does not.
-	if !sure || dead {
+	if tell {
 		e.tell(addr, link)
 	}
 	if sure {
 		e.confirm(addr, link)
 	}
-	if refresh {
-		e.refreshGuarded(addr)
-	}
+	return next
 }
 
-// verifyAndUnlock asks the known link address of a router whether it is still there, and everybody if it is silent. The caller holds e.mu, which is released.
-func (e *endpoint) verifyAndUnlock(p *peer, now tcpip.MonotonicTime) {
-	addr, old := p.addr, p.link
-	if p.verify != nil {
-		e.mu.Unlock()
-		return
+// startVerify prepares to ask the link address of a neighbour whether it is still there, and everybody if it is silent; it reports false if that happened
+// just now, or the rate of requests forbids it. The caller holds e.mu.
+func (e *endpoint) startVerify(p *peer, now tcpip.MonotonicTime, router bool) bool {
+	if !p.mayVerify(now, e.p.opts.VerifyTime) || !router && !e.mayAsk(p, now) {
+		return false
 	}
 	p.ask(now, false)
+	p.verifyAt = now
 	p.verify = e.p.stack.Clock().AfterFunc(e.p.opts.VerifyTime, func() { e.displaced(p) })
-	e.mu.Unlock()
-	e.stats.Verifications.Increment()
-	if from, err := e.source(addr, tcpip.Address{}); err == nil {
-		_ = e.request(from, addr, old)
-	}
+	return true
 }
 
-// displaced runs when the known link address of a router was silent: whoever answers now has the address.
+// displaced runs when the known link address of a neighbour was silent: whoever answers now has the address.
 func (e *endpoint) displaced(p *peer) {
 	e.mu.Lock()
 	if p.verify == nil || e.peers.byAddr[p.addr] != p {
@@ -169,6 +210,7 @@ func (e *endpoint) displaced(p *peer) {
 		return
 	}
 	p.verify = nil
+	p.changed = tcpip.MonotonicTime{} // the lock time protects who is there
 	p.ask(e.now(), true)
 	e.mu.Unlock()
 	e.stats.Displaced.Increment()

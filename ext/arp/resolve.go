@@ -9,7 +9,7 @@ import (
 const (
 	// gone is the number of unanswered requests after which netstack calls a neighbour unreachable (RFC 4861 §10, MAX_MULTICAST_SOLICIT).
 	gone = 3
-	// refreshEvery is how many new entries netstack's cache of stack.NeighborCacheSize may get before the routers' ones are made its most recently used again.
+	// refreshEvery is how many new entries netstack's cache of stack.NeighborCacheSize may get before the ones that are to stay are made its most recently used again.
 	refreshEvery = stack.NeighborCacheSize / 8
 )
 
@@ -35,10 +35,10 @@ func (e *endpoint) LinkAddressRequest(target, local tcpip.Address, remote tcpip.
 		return err
 	}
 	now := e.now()
-	guarded := e.guarded(target)
+	g := e.guards()
 
 	e.mu.Lock()
-	p := e.peers.use(target, e.guarded)
+	p := e.peers.use(target, g.has)
 	to, fresh := remote, remote == ""
 	if fresh && p.link != "" && p.unanswered >= gone && !p.permanent {
 		e.peers.setLink(p, "", now)
@@ -47,7 +47,7 @@ func (e *endpoint) LinkAddressRequest(target, local tcpip.Address, remote tcpip.
 	if n := e.p.opts.UnicastProbes; fresh || n >= 0 && p.unanswered >= n {
 		to = header.EthernetBroadcastAddress
 	}
-	if fresh && !guarded && !e.requests.allow(now) {
+	if to == header.EthernetBroadcastAddress && !g.has(target) && !e.mayAsk(p, now) {
 		e.mu.Unlock()
 		e.stats.RequestsLimited.Increment()
 		return nil
@@ -57,9 +57,17 @@ func (e *endpoint) LinkAddressRequest(target, local tcpip.Address, remote tcpip.
 	e.mu.Unlock()
 
 	if refresh {
-		e.refreshGuarded(target)
+		e.refresh(target)
 	}
 	return e.request(from, target, to)
+}
+
+// mayAsk takes a token for a request. A scan of addresses that nobody has does not use up those for the neighbours that are known. The caller holds e.mu.
+func (e *endpoint) mayAsk(p *peer, now tcpip.MonotonicTime) bool {
+	if p.link != "" {
+		return e.requestsKnown.allow(now)
+	}
+	return e.requestsOther.allow(now)
 }
 
 // request sends a request and counts it.
@@ -74,75 +82,36 @@ func (e *endpoint) request(from, target tcpip.Address, to tcpip.LinkAddress) tcp
 	return nil
 }
 
-// source chooses the sender address of a request for target, prompted by a packet from local (empty if none).
+// source chooses the sender address of a request for target, prompted by a packet from local (empty if none). It is an address that the interface has, even if
+// it may send from others (Stack.SetSpoofing), unless it has none.
 func (e *endpoint) source(target, local tcpip.Address) (tcpip.Address, tcpip.Error) {
 	stats := e.p.stack.Stats().ARP
 	mode := e.p.opts.Source
 	if local.BitLen() != 0 && mode != SourceBest {
-		if !e.nic.CheckLocalAddress(header.IPv4ProtocolNumber, local) {
+		a, ok := e.owned(local)
+		if !ok && !e.nic.CheckLocalAddress(header.IPv4ProtocolNumber, local) {
 			stats.OutgoingRequestBadLocalAddressErrors.Increment()
 			return tcpip.Address{}, &tcpip.ErrBadLocalAddress{}
 		}
-		if mode == SourceAny {
+		if s := a.Subnet(); ok && (mode == SourceAny || s.Contains(target)) {
 			return local, nil
-		}
-		if a, ok := e.owned(local); ok {
-			if s := a.Subnet(); s.Contains(target) {
-				return local, nil
-			}
 		}
 	}
 	if a, ok := e.subnetAddress(target); ok {
-		return a, nil
+		return a.Address, nil
 	}
 	primary, err := e.nic.PrimaryAddress(header.IPv4ProtocolNumber)
 	if err != nil {
 		return tcpip.Address{}, err
 	}
-	if primary.Address.BitLen() == 0 {
-		stats.OutgoingRequestInterfaceHasNoLocalAddressErrors.Increment()
-		return tcpip.Address{}, &tcpip.ErrNetworkUnreachable{}
+	switch {
+	case primary.Address.BitLen() != 0:
+		return primary.Address, nil
+	case local.BitLen() != 0 && e.nic.CheckLocalAddress(header.IPv4ProtocolNumber, local):
+		return local, nil
 	}
-	return primary.Address, nil
-}
-
-// churned counts a new entry of netstack's cache, and reports whether it is time to refresh the routers there. The caller holds e.mu.
-func (e *endpoint) churned() bool {
-	e.churn++
-	if e.churn < refreshEvery {
-		return false
-	}
-	e.churn = 0
-	return true
-}
-
-// refreshGuarded makes the entries of routers and protected neighbours the most recently used ones of netstack's cache, which evicts in that order and does not
-// count the packets of an established route as use. A probe with the link address that the entry has changes nothing else; an entry that was
-// evicted all the same comes back STALE.
-func (e *endpoint) refreshGuarded(except tcpip.Address) {
-	refresh := func(addr tcpip.Address) {
-		if addr == except || addr.BitLen() != 32 {
-			return
-		}
-		e.mu.Lock()
-		var link tcpip.LinkAddress
-		if p := e.peers.byAddr[addr]; p != nil && !p.permanent && p.unanswered == 0 {
-			link = p.link
-			e.peers.touch(p)
-		}
-		e.mu.Unlock()
-		if link != "" {
-			e.tell(addr, link)
-		}
-	}
-	for _, a := range e.p.opts.Protect {
-		refresh(a)
-	}
-	for _, r := range e.p.stack.GetRouteTable() {
-		if r.NIC == e.nic.ID() || r.NIC == 0 {
-			refresh(r.Gateway)
-		}
-	}
+	stats.OutgoingRequestInterfaceHasNoLocalAddressErrors.Increment()
+	return tcpip.Address{}, &tcpip.ErrNetworkUnreachable{}
 }
 
 // tell gives netstack's cache a link address that is not verified: STALE, if it is news.

@@ -31,8 +31,9 @@ type Stats struct {
 	// PacketsReceived counts every packet, Malformed those dropped unread, by reason.
 	PacketsReceived tcpip.StatCounter
 	Malformed       [numMalformed]tcpip.StatCounter
-	// Disabled counts packets that came while the protocol was disabled, Echoes our own packets that came back.
-	Disabled, Echoes tcpip.StatCounter
+	// Disabled counts packets that came while the protocol was disabled, OtherHost those that a promiscuous interface overheard, which were sent to another
+	// host alone, Echoes our own packets that came back.
+	Disabled, OtherHost, Echoes tcpip.StatCounter
 	// RequestsReceived and RepliesReceived count well-formed packets.
 	RequestsReceived, RepliesReceived tcpip.StatCounter
 	// Ignored counts requests for addresses that we do not answer for.
@@ -41,9 +42,9 @@ type Stats struct {
 	// Learned counts neighbours that became known, Changed those that moved to another link address, Refused the claims that changed nothing.
 	Learned, Changed tcpip.StatCounter
 	Refused          [numRefusals]tcpip.StatCounter
-	// NotLearned counts senders that were left out by Options.Learn or because they are in no subnet of the interface.
+	// NotLearned counts senders that were left out by Options.Learn.
 	NotLearned tcpip.StatCounter
-	// Verifications counts routers that were asked whether they are still there, Displaced those that were not.
+	// Verifications counts how often a link address was asked whether its neighbour is still there, Displaced how often it was silent.
 	Verifications, Displaced tcpip.StatCounter
 
 	// RequestsSent counts requests of resolution and reachability probes, RequestsLimited those that Options.Requests held back.
