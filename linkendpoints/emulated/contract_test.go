@@ -65,6 +65,7 @@ func TestContract(t *testing.T) {
 		{"CoDel", Options{Forward: Link{Rate: Gbps, Queue: CoDel{}}, Reverse: Link{Rate: Gbps, Queue: CoDel{}}}},
 		{"FQ-CoDel", Options{Forward: Link{Rate: Gbps, Queue: FQCoDel{}}, Reverse: Link{Rate: Gbps, Queue: FQCoDel{}}}},
 		{"PIE", Options{Forward: Link{Rate: Gbps, Queue: PIE{}}, Reverse: Link{Rate: Gbps, Queue: PIE{}}}},
+		{"DualPI2", Options{Forward: Link{Rate: Gbps, Queue: DualPI2{}}, Reverse: Link{Rate: Gbps, Queue: DualPI2{}}}},
 		{"jumbo frames", Options{MTU: 65535}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

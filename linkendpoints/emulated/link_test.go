@@ -373,7 +373,7 @@ func TestDeterminism(t *testing.T) {
 
 // Closing in the middle of everything releases everything (TestMain looks) and stops the timers.
 func TestCloseReleases(t *testing.T) {
-	for _, q := range []Queue{FIFO{}, CoDel{}, FQCoDel{}, PIE{}} {
+	for _, q := range []Queue{FIFO{}, CoDel{}, FQCoDel{}, PIE{}, DualPI2{}} {
 		r := forward(t, Link{Rate: Mbps, Delay: 50 * ms, Queue: q, Steps: []Step{{At: time.Hour, Rate: Mbps}}})
 		r.every(ms, 400*ms, 1500)
 		r.path.Close()
