@@ -50,6 +50,9 @@ type Info struct {
 	BytesAcked, BytesReceived, BytesSent, BytesRetrans uint64
 	// SegsOut, SegsIn, DataSegsOut, DataSegsIn count segments.
 	SegsOut, SegsIn, DataSegsOut, DataSegsIn uint32
+	// BusyTime is how long there was something to send or to be acknowledged; of that RwndLimited is how long the peer's window, SndbufLimited how long the send
+	// buffer was what limited sending.
+	BusyTime, RwndLimited, SndbufLimited time.Duration
 	// NotsentBytes is what is queued and was never sent.
 	NotsentBytes uint32
 	// Delivered counts segments delivered, DeliveredCE those of them that accurate ECN tells were marked.
@@ -84,7 +87,7 @@ func (t *TCB) FillInfo(now Time, i *Info) {
 	i.LastDataSent, i.LastDataRecv, i.LastAckRecv = since(now, t.lastSend), since(now, t.lastText), since(now, t.lastAck)
 	switch {
 	case t.sender != nil:
-		t.senderInfo(i)
+		t.senderInfo(now, i)
 	case t.mss != 0:
 		i.SndCwndBytes = t.startWindow()
 		i.SndCwnd = uint32(i.SndCwndBytes / uint64(t.mss))
@@ -92,7 +95,9 @@ func (t *TCB) FillInfo(now Time, i *Info) {
 }
 
 // senderInfo fills in what a connection has that has sent something.
-func (t *TCB) senderInfo(i *Info) {
+func (t *TCB) senderInfo(now Time, i *Info) {
+	i.RwndLimited, i.SndbufLimited = t.limits.at(now, limitPeer), t.limits.at(now, limitBuffer)
+	i.BusyTime = t.limits.at(now, limitPath) + i.RwndLimited + i.SndbufLimited
 	i.CAState, i.ReordSeen, i.PacingRate = uint8(t.rec.state), t.rack.Reorderings, t.pacer.Rate()
 	i.Unacked, i.Sacked, i.Lost, i.Retrans = t.rtx.Counts()
 	i.SndCwndBytes = min(t.cwnd(), congestion.MaxWindow)

@@ -230,6 +230,7 @@ func (t *TCB) idleRestart(now Time) {
 // outputNew sends new text, and FIN behind it.
 func (t *TCB) outputNew(now Time) {
 	t.idleRestart(now)
+	windowLimited := false
 	for {
 		avail := t.unsent()
 		flight, cwnd := t.rtx.InFlight(), t.cwnd()
@@ -257,6 +258,7 @@ func (t *TCB) outputNew(now Time) {
 		n, limited := t.sendable(avail, int(min(sub64(cwnd, flight), 1<<30)))
 		if n == 0 && (avail > 0 || limited) {
 			t.heldBack(now, limited)
+			windowLimited = limited
 			break
 		}
 		if !t.sendNew(now, n, avail) {
@@ -264,6 +266,7 @@ func (t *TCB) outputNew(now Time) {
 		}
 	}
 	t.usage.update(t)
+	t.noteLimit(now, windowLimited)
 }
 
 // sendable applies the peer's window, sender SWS avoidance and Nagle's algorithm (RFC 9293 §3.8.6.2.1, §3.7.4) to avail octets. It returns how many to send in one

@@ -95,6 +95,8 @@ type sender struct {
 	smp   congestion.Sampler
 	pacer congestion.Pacer
 	usage cwndUsage
+	// limits accounts for what sending waited for.
+	limits limitTimes
 	// cep is s.cep, the peer's count of CE marks (RFC 9768 §3.2.1), of which the wire carries three bits.
 	cep uint8
 
