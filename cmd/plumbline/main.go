@@ -134,6 +134,7 @@ Exit status: 0 all well, 1 a check failed or the command could not finish,
 		newBenchCommand(),
 		newCheckCommand(),
 		newConformCommand(),
+		newDoctorCommand(),
 		newProxyCommand(),
 		newVersionCommand(),
 	)
