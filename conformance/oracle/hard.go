@@ -225,7 +225,10 @@ func (x *exchange) window(ao int64) {
 	}
 	edge := ao + int64(x.p.window)<<shift
 	if ao > s.acked || s.ordered() {
-		x.judge(ruleRightEdge, edge+1<<shift > s.last, "the right edge went from %d back to %d", s.last, edge)
+		sure := x.weigh(s, softRightEdge, 0.9)
+		if edge+1<<shift <= s.last {
+			x.soft(s, softRightEdge, sure, "the right edge went from %d back to %d", s.last, edge)
+		}
 		s.last = edge
 	}
 	s.edge = max(s.edge, edge)

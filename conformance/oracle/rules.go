@@ -41,7 +41,6 @@ const (
 	ruleSynOptions
 	ruleNotOffered
 	ruleWindow
-	ruleRightEdge
 	ruleSameBytes
 	ruleAckUnsent
 	ruleAckBack
@@ -57,6 +56,7 @@ const (
 	ruleSkipped
 	ruleMSS
 
+	softRightEdge
 	softInitialWindow
 	softSlowStart
 	softRTOFlight
@@ -77,6 +77,9 @@ const (
 	softPendingData
 
 	ruleCount
+
+	// firstSoft is the first rule of the soft tier.
+	firstSoft = softRightEdge
 )
 
 // rules has every rule by its ruleID.
@@ -89,7 +92,6 @@ var rules = [ruleCount]Rule{
 	ruleSynOptions:    {ID: "syn-options", Section: "RFC 9293 3.7.1 MUST-65, RFC 2018 2, RFC 7323 2.2", Text: "MSS, window scale and SACK-permitted are in segments with SYN only"},
 	ruleNotOffered:    {ID: "not-offered", Section: "RFC 7323 1.3", Text: "window scale and timestamps are in a SYN-ACK only if the SYN had them"},
 	ruleWindow:        {ID: "window", Section: "RFC 9293 3.4, 3.8.6.1", Text: "no data lies beyond the right edge that the receiver has advertised, but for a probe of one octet", Complete: true},
-	ruleRightEdge:     {ID: "right-edge", Section: "RFC 9293 3.8.6 SHLD-14", Text: "the right edge of the advertised window does not move back"},
 	ruleSameBytes:     {ID: "same-bytes", Section: "RFC 9293 3.8.1", Text: "an octet has the same value each time it is sent"},
 	ruleAckUnsent:     {ID: "ack-unsent", Section: "RFC 9293 3.4", Text: "what is acknowledged was sent", Complete: true},
 	ruleAckBack:       {ID: "ack-back", Section: "RFC 9293 3.4", Text: "the acknowledgment number does not go back", Near: true},
@@ -105,6 +107,7 @@ var rules = [ruleCount]Rule{
 	ruleSkipped:       {ID: "skipped", Section: "RFC 9293 3.4", Text: "new data begins where the data before it ended", Complete: true, Near: true},
 	ruleMSS:           {ID: "mss", Section: "RFC 9293 3.7.1 MUST-16", Text: "data and options of a segment fit into the MSS that the peer announced"},
 
+	softRightEdge:      {ID: "right-edge", Section: "RFC 9293 3.8.6 SHLD-14", Text: "the right edge of the advertised window does not move back"},
 	softInitialWindow:  {ID: "initial-window", Section: "RFC 6928 2", Text: "before the first acknowledgment no more than the initial window is sent"},
 	softSlowStart:      {ID: "slow-start", Section: "RFC 5681 3.1", Text: "the flight grows by no more than what is acknowledged"},
 	softRTOFlight:      {ID: "rto-flight", Section: "RFC 5681 3.1", Text: "after a time-out one segment is sent until the next acknowledgment"},
@@ -128,7 +131,7 @@ var rules = [ruleCount]Rule{
 func init() {
 	for i := range rules {
 		rules[i].Tier = Hard
-		if ruleID(i) >= softInitialWindow {
+		if ruleID(i) >= firstSoft {
 			rules[i].Tier = Soft
 		}
 	}

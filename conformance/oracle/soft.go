@@ -12,6 +12,10 @@ type sent struct {
 // leastTimeout is less than any retransmission time-out that is in use.
 const leastTimeout = 5 * time.Millisecond
 
+// duplicateWithin is how much later the copy of a segment may come that the
+// network has made.
+const duplicateWithin = 10 * time.Millisecond
+
 // maxFlight is how many segments in flight are remembered with their times.
 const maxFlight = 1024
 
@@ -30,6 +34,7 @@ type softState struct {
 	everSent  bool
 	synAt     time.Duration // when the last SYN left
 	synCount  int
+	synTS     uint32 // its timestamp
 	rto       timeout
 	loss      episode
 	keepalive probes
@@ -53,7 +58,7 @@ type softState struct {
 	pureAckAt   time.Duration // when the last pure ACK of the other end's data left
 	pureAckUpTo int64
 
-	told [ruleCount - softInitialWindow]bool
+	told [ruleCount - firstSoft]bool
 }
 
 // restart forgets what belongs to one connection.
@@ -89,7 +94,7 @@ type probes struct {
 
 // soft adds a finding of the soft tier, once for an end of a connection.
 func (x *exchange) soft(h *half, rule ruleID, confidence float64, format string, args ...any) {
-	told := &h.soft.told[rule-softInitialWindow]
+	told := &h.soft.told[rule-firstSoft]
 	if *told || confidence <= 0 {
 		return
 	}
@@ -172,8 +177,8 @@ func (x *exchange) flightRules(o *observation) {
 	if una <= 1 {
 		iw := initialWindow(mss)
 		sure := x.weigh(x.s, softInitialWindow, 0.9)
-		if flight <= 10*mss {
-			sure = 0.5 // ten segments, however long they are
+		if flight <= 11*mss {
+			sure = 0.5 // ten segments, however long they are, and a probe for tail loss
 		}
 		// A duplicate says that a segment has left the network, and a probe for
 		// tail loss may be one more.
@@ -187,7 +192,7 @@ func (x *exchange) flightRules(o *observation) {
 	}
 	limit := 10*mss + una + int64(s.dups+3)*mss
 	sure := x.weigh(x.s, softSlowStart, 0.8)
-	if una > 1 && flight > limit {
+	if una > 1 && flight > limit && !x.s.soft.sacked && !x.s.soft.loss.active {
 		x.soft(x.s, softSlowStart, sure, "%d octets are in flight after %d were acknowledged", flight, una-1)
 	}
 	x.afterLoss(o, flight)
@@ -256,8 +261,8 @@ func (x *exchange) retransmissions(o *observation) {
 	}
 	first, known := s.lastTime(o.seq)
 	noSign := s.dups == 0 && !s.sacked && !s.icmp
-	if known && noSign && s.minRTT > 0 && !s.rto.active {
-		sure := x.weigh(x.s, softTooEarly, 0.8)
+	if known && noSign && s.minRTT > 0 && !s.rto.active && !s.loss.active {
+		sure := x.weigh(x.s, softTooEarly, 0.6)
 		if gap := o.at - first; gap < s.minRTT*9/10 {
 			x.soft(x.s, softTooEarly, sure, "a retransmission after %v, when no acknowledgment came back in less than %v", gap, s.minRTT)
 		}
@@ -279,8 +284,9 @@ func (x *exchange) probing(o *observation) bool {
 // synAgain judges the time between SYNs.
 func (x *exchange) synAgain(o *observation) {
 	s := &x.s.soft
+	again := o.again && o.at-s.synAt > duplicateWithin && (!x.p.opts.hasTS || x.p.opts.tsval != s.synTS)
 	answer := x.r.soft.everSent && x.r.soft.lastSent >= s.synAt
-	if s.synCount == 1 && o.again && !answer {
+	if s.synCount == 1 && again && !answer {
 		sure := x.weigh(x.s, softInitialRTO, 0.8)
 		if gap := o.at - s.synAt; gap < 900*time.Millisecond {
 			x.soft(x.s, softInitialRTO, sure, "a SYN is retransmitted after %v", gap)
@@ -288,10 +294,13 @@ func (x *exchange) synAgain(o *observation) {
 	}
 	if !o.again {
 		s.synCount, s.rto = 0, timeout{}
-	} else if !answer && s.synCount > 0 {
+	} else if !answer && again && s.synCount > 0 {
 		x.backoff(o.at, o.at-s.synAt, 0.5)
 	}
-	s.synAt = o.at
+	if o.again && !again {
+		return // the network has duplicated it
+	}
+	s.synAt, s.synTS = o.at, x.p.opts.tsval
 	s.synCount++
 }
 

@@ -42,6 +42,19 @@ var softCases = []struct {
 	rule  ruleID
 	cases []ruleCase
 }{
+	{softRightEdge, []ruleCase{
+		{"back", handshake + `
+			0.03 > .  1+100 ack 1
+			0.04 < .  1 ack 101 win 65434`, []string{"right-edge@5"}, false},
+		{"stays", handshake + `
+			0.03 > .  1+100 ack 1
+			0.04 < .  1 ack 101 win 65435`, nil, false},
+		{"back by less than its unit", modern + `
+			0.03 > .  1+101 ack 1 ts 102:200 win 16383
+			0.04 < .  1 ack 102 ts 201:102 win 16383
+			0.05 > .  102+101 ack 1 ts 103:201 win 16383
+			0.06 < .  1 ack 203 ts 202:103 win 16358`, nil, false},
+	}},
 	{softInitialWindow, []ruleCase{
 		{"all at once", handshake + burst("0.03", 1, 15) + acks("0.06", 1, 14) + "0.06 < . 1 ack 15001", []string{"initial-window@14"}, false},
 		{"ten segments", handshake + burst("0.03", 1, 10) + acks("0.06", 1, 10), nil, false},
@@ -177,7 +190,7 @@ func TestSoftRules(t *testing.T) {
 			})
 		}
 	}
-	for i := softInitialWindow; i < ruleCount; i++ {
+	for i := firstSoft; i < ruleCount; i++ {
 		if !seen[i] {
 			t.Errorf("rule %s has no test", rules[i].ID)
 		}

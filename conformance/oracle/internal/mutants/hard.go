@@ -172,17 +172,6 @@ var hard = []Mutant{
 		},
 	},
 	{
-		Name: "shrinks-the-window", Title: "a right edge that moves back", Rule: "right-edge", scenario: download,
-		fault: func(m, peer *host) {
-			n := 0
-			sending(func(_ *layer, p *wire.Packet) {
-				if n++; n%5 == 0 && !isSYN(p) {
-					p.TCP.Window /= 2
-				}
-			})(m, peer)
-		},
-	},
-	{
 		Name: "retransmits-zeroes", Title: "a retransmission from a buffer that was freed", Rule: "same-bytes", scenario: lossyUp,
 		fault: sending(func(l *layer, p *wire.Packet) {
 			if l.again(p) {

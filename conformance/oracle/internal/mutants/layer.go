@@ -53,6 +53,9 @@ func pass(fs []func(p *wire.Packet) bool, p *wire.Packet) bool {
 	return true
 }
 
+// clock is the clock of the rig.
+func (l *layer) clock() tcpip.Clock { return l.r.clock }
+
 // octets returns the packet as it stands.
 func octets(pkt *stack.PacketBuffer) []byte {
 	buf := pkt.ToBuffer()

@@ -1,6 +1,7 @@
 package mutants
 
 import (
+	"encoding/binary"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -70,7 +71,11 @@ var rfc2525 = []Mutant{
 		fault: func(m, _ *host) {
 			m.layer.onOut(func(p *wire.Packet) bool {
 				if p.TCP.Flags&wire.SYN != 0 {
-					m.layer.later(200*time.Millisecond, p, nil)
+					again := clone(p)
+					if v, ok := option(again, 8); ok {
+						binary.BigEndian.PutUint32(v, binary.BigEndian.Uint32(v)+200)
+					}
+					m.layer.clock().AfterFunc(200*time.Millisecond, func() { m.layer.send(again) })
 				}
 				return true
 			})

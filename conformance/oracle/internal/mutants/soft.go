@@ -10,6 +10,17 @@ import (
 // soft are mutants that break rules of the soft tier only.
 var soft = []Mutant{
 	{
+		Name: "shrinks-the-window", Title: "a right edge that moves back", Rule: "right-edge", scenario: download,
+		fault: func(m, peer *host) {
+			n := 0
+			sending(func(_ *layer, p *wire.Packet) {
+				if n++; n%5 == 0 && !isSYN(p) {
+					p.TCP.Window /= 2
+				}
+			})(m, peer)
+		},
+	},
+	{
 		Name: "initial-window-of-20", Title: "an initial window of 20 segments", Rule: "initial-window", scenario: upload,
 		set: options{faulty("m-iw20", controller{floor: 20 * 1448})},
 	},
