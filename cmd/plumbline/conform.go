@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"gvisor.dev/gvisor/pkg/log"
@@ -19,6 +20,7 @@ import (
 	"github.com/plumbline/plumbline/conformance/script"
 	"github.com/plumbline/plumbline/conformance/suite"
 	"github.com/plumbline/plumbline/conformance/target"
+	"github.com/plumbline/plumbline/conformance/target/linux"
 )
 
 // conformFlags are the flags of `plumbline conform`.
@@ -30,6 +32,8 @@ type conformFlags struct {
 	reports      map[string]*string
 	snapshot     string
 	update       bool
+	tolerance    time.Duration
+	maxTime      time.Duration
 	seed         uint64
 	verbose      bool
 	requirements bool
@@ -78,7 +82,7 @@ although it was expected to fail, or if a verdict differs from the snapshot.`,
 		},
 	}
 	fl := cmd.Flags()
-	fl.StringSliceVar(&f.targets, "target", nil, "targets to run on: "+strings.Join(target.Names(), ", ")+" (default all)")
+	fl.StringSliceVar(&f.targets, "target", nil, "targets to run on: "+strings.Join(target.Names(), ", ")+" (default these), and "+linux.Name+", the kernel below, which needs root and runs in real time")
 	fl.StringVar(&f.run, "run", "", "run only what matches this regular expression: the name of a run, as in open/active.pkt/ipv4/gvisor, or a requirement of its script")
 	fl.StringVar(&f.level, "level", "", "compare packets at this level, rfc or strict (default what the script asks for)")
 	fl.StringVar(&f.corpus, "corpus", "", "run the packetdrill scripts below this directory instead of the suite")
@@ -90,6 +94,8 @@ although it was expected to fail, or if a verdict differs from the snapshot.`,
 	fl.Uint64Var(&f.seed, "seed", 1, "seed of all that is random; the same seed gives the same packets")
 	fl.BoolVarP(&f.verbose, "verbose", "v", false, "print every run, and every packet of those that failed")
 	fl.BoolVar(&f.requirements, "requirements", false, "print what became of each requirement of RFC 9293")
+	fl.DurationVar(&f.tolerance, "tolerance", 0, "how early or late an event may be (default 4ms); a busy machine needs more in real time")
+	fl.DurationVar(&f.maxTime, "max-time", 10*time.Second, "how long a script may last on a target in real time; 0 is no limit")
 	cmd.AddCommand(newExplainCommand())
 	fl.IntVar(&f.parallel, "parallel", 0, "how many scripts to run at a time (default the number of CPUs)")
 	return cmd
@@ -142,7 +148,10 @@ func quiet() {
 
 // suite puts together what to run.
 func (f *conformFlags) suite(args []string) (*runner.Suite, error) {
-	s := &runner.Suite{Parallel: f.parallel, Options: runner.Options{Seed: f.seed}}
+	s := &runner.Suite{Parallel: f.parallel, Options: runner.Options{Seed: f.seed, Tolerance: f.tolerance, MaxRealTime: f.maxTime}}
+	if f.tolerance < 0 || f.maxTime < 0 {
+		return nil, usageErrorf("conform: --tolerance and --max-time are not negative")
+	}
 	var err error
 	if s.Targets, err = selectTargets(f.targets); err != nil {
 		return nil, err
@@ -181,13 +190,19 @@ func selectTargets(names []string) ([]target.Kind, error) {
 		return target.Kinds(), nil
 	}
 	var kinds []target.Kind
+	all := append(target.Kinds(), linux.Kind())
 	for _, name := range names {
-		i := slices.IndexFunc(target.Kinds(), func(k target.Kind) bool { return k.Name == name })
+		i := slices.IndexFunc(all, func(k target.Kind) bool { return k.Name == name })
 		if i < 0 {
-			return nil, usageErrorf("conform: no target %q; there are %s", name, strings.Join(target.Names(), ", "))
+			return nil, usageErrorf("conform: no target %q; there are %s and %s", name, strings.Join(target.Names(), ", "), linux.Name)
+		}
+		if name == linux.Name {
+			if err := linux.Check(); err != nil {
+				return nil, usageErrorf("conform: --target linux: %w", err)
+			}
 		}
 		if !slices.ContainsFunc(kinds, func(k target.Kind) bool { return k.Name == name }) {
-			kinds = append(kinds, target.Kinds()[i])
+			kinds = append(kinds, all[i])
 		}
 	}
 	return kinds, nil

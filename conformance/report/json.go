@@ -42,7 +42,9 @@ type Run struct {
 	// ElapsedMicros is how much virtual time the run took.
 	ElapsedMicros int64    `json:"elapsed_us"`
 	Failure       *Failure `json:"failure,omitempty"`
-	Notes         []string `json:"notes,omitempty"`
+	// Retried is why the run was done a second time, in real time.
+	Retried string   `json:"retried,omitempty"`
+	Notes   []string `json:"notes,omitempty"`
 	// Trace is what happened; only runs with a failure have one.
 	Trace []Step `json:"trace,omitempty"`
 }
@@ -91,7 +93,7 @@ func runOf(r *runner.Result) Run {
 	run := Run{
 		Script: r.Script, Target: r.Target, IP: int(r.IP), Level: r.Level,
 		Title: r.Tags.Title, Section: r.Tags.Section, Requirements: r.Tags.Requirements,
-		Verdict: r.Verdict, Reason: r.Reason, ElapsedMicros: r.Elapsed.Microseconds(), Notes: r.Notes,
+		Verdict: r.Verdict, Reason: r.Reason, Retried: r.Retried, ElapsedMicros: r.Elapsed.Microseconds(), Notes: r.Notes,
 	}
 	if f := r.Failure; f != nil {
 		run.Failure = &Failure{

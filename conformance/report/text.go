@@ -238,6 +238,15 @@ func writeTotals(w io.Writer, results []*runner.Result) {
 		for _, c := range coverage {
 			req[c.Verdicts[t]]++
 		}
+		again := 0
+		for _, r := range own {
+			if r.Retried != "" {
+				again++
+			}
+		}
+		if again > 0 {
+			fmt.Fprintf(w, "%s: %d runs were done a second time, since the first failed in timing\n", t, again)
+		}
 		fmt.Fprintf(w, "%s: %v\n%s requirements of RFC 9293: %v\n", t, CountOf(own), t, req)
 	}
 	c := CountOf(results)

@@ -32,7 +32,12 @@ type Peer struct {
 }
 
 // RunCase runs a case on a fresh instance of a target, as [Run] runs a script.
-func RunCase(c *Case, kind target.Kind, ip IPVersion, opt Options) (res *Result) {
+func RunCase(c *Case, kind target.Kind, ip IPVersion, opt Options) *Result {
+	return withRetry(kind, func() *Result { return runCaseOnce(c, kind, ip, opt) })
+}
+
+// runCaseOnce runs a case.
+func runCaseOnce(c *Case, kind target.Kind, ip IPVersion, opt Options) (res *Result) {
 	s := &script.Script{Name: c.Name, Tags: c.Tags}
 	res = &Result{Script: c.Name, Target: kind.Name, IP: ip, Tags: c.Tags, Level: levelOf(s, opt)}
 	r := &run{script: s, kind: kind, opt: opt, result: res, v6: ip == 6}

@@ -74,7 +74,7 @@ func (r *run) match(c *conn, want *script.Packet, w window) error {
 	o := r.front(0, w.deadline())
 	if o == nil {
 		f := r.failf("no packet was sent, expected one %v", w)
-		f.Expected = want.String()
+		f.Expected, f.Timing = want.String(), true
 		return f
 	}
 	cand, problem := r.identify(c, o, want)
@@ -85,15 +85,17 @@ func (r *run) match(c *conn, want *script.Packet, w window) error {
 		}
 		problem = r.compare(want, cand)
 	}
+	timing := false
 	if problem == "" {
 		problem = r.checkTimes(cand, want, w)
+		timing = problem != ""
 	}
 	if problem == "" && cand.got.TCP != nil {
 		problem = c.checkPayload(cand, want.TCP)
 	}
 	if problem != "" {
 		f := r.failf("%s", problem)
-		f.Expected, f.At = want.String(), o.At
+		f.Expected, f.At, f.Timing = want.String(), o.At, timing
 		if cand != nil {
 			f.Actual = cand.got.String()
 		} else {

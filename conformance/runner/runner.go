@@ -79,6 +79,13 @@ type Options struct {
 	// what the names of scripts are relative to; it may begin with "..". If
 	// ReadFile is nil such commands are unsupported.
 	ReadFile func(name string) ([]byte, error)
+	// Tolerance is how early or late an event may be at least, unless the
+	// script says it itself with --tolerance_usecs. If it is 0, that is 4 ms.
+	Tolerance time.Duration
+	// MaxRealTime is how long a script may last on a target in real time,
+	// by what its times add up to. A longer one is unsupported. If it is 0
+	// there is no limit.
+	MaxRealTime time.Duration
 	// IgnoreLeftovers does not check for packets that are left over at the
 	// end of a script, as packetdrill does not.
 	IgnoreLeftovers bool
@@ -106,8 +113,11 @@ type Result struct {
 	Notes []string
 	// Trace is all that happened, in order.
 	Trace []Entry
-	// Elapsed is how much virtual time the run took.
+	// Elapsed is how much time the run took, in the time of the target.
 	Elapsed time.Duration
+	// Retried is why the run before this one failed, or "". A target in real
+	// time has a second chance if what went wrong was a matter of time.
+	Retried string
 }
 
 // Name identifies the run among those of a suite, as in
@@ -124,6 +134,9 @@ type Failure struct {
 	Event string
 	// Message says what is wrong, in one line.
 	Message string
+	// Timing says that something came too early, too late, or not in time,
+	// which on a target in real time may be the machine's doing.
+	Timing bool
 	// Expected and Actual are both sides of the comparison in the notation
 	// of scripts; Actual is "" if nothing happened.
 	Expected, Actual string
@@ -166,8 +179,28 @@ func (e Entry) String() string {
 }
 
 // Run runs a script on a fresh instance of a target. It does not panic if the
-// target does: that is a failure of the target.
-func Run(s *script.Script, kind target.Kind, ip IPVersion, opt Options) (res *Result) {
+// target does: that is a failure of the target. On a target in real time a run
+// that fails in timing is repeated once; Result.Retried tells.
+func Run(s *script.Script, kind target.Kind, ip IPVersion, opt Options) *Result {
+	return withRetry(kind, func() *Result { return runOnce(s, kind, ip, opt) })
+}
+
+// withRetry runs once, or twice if the first time failed in timing on a target
+// in real time.
+func withRetry(kind target.Kind, run func() *Result) *Result {
+	res := run()
+	if !kind.Capabilities.RealTime || res.Verdict != Fail || res.Failure == nil || !res.Failure.Timing {
+		return res
+	}
+	reason := res.Reason
+	res = run()
+	res.Retried = reason
+	res.Notes = append(res.Notes, "run again, since the first time failed in timing: "+reason)
+	return res
+}
+
+// runOnce runs a script.
+func runOnce(s *script.Script, kind target.Kind, ip IPVersion, opt Options) (res *Result) {
 	res = &Result{Script: s.Name, Target: kind.Name, IP: ip, Tags: s.Tags, Source: s.Source, Level: levelOf(s, opt)}
 	r := &run{script: s, kind: kind, opt: opt, result: res, v6: ip == 6, strict: res.Level == Strict}
 	defer func() {

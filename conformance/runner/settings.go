@@ -107,6 +107,12 @@ func setAddr(v4, v6 *netip.Addr, v string) bool {
 // done, opens the target and configures it.
 func (r *run) prepare() error {
 	r.settings = defaultSettings()
+	if r.opt.Tolerance > 0 {
+		r.tolerance = r.opt.Tolerance
+	}
+	if most, n := r.opt.MaxRealTime, Length(r.script); r.kind.Capabilities.RealTime && most > 0 && n > most {
+		return &target.UnsupportedError{What: "a script of " + roundUp(n).String(), Why: "it would take as long, and the limit is " + most.String()}
+	}
 	r.files, r.vars, r.nextPort = make(map[int64]*file), make(map[string]int64), firstEphemeralPort
 	if err := r.checkSupport(); err != nil {
 		return err
@@ -237,4 +243,28 @@ func (r *run) missing(p *script.Packet) string {
 		}
 	}
 	return ""
+}
+
+// Length is how long a script lasts, by what its times add up to: waits for
+// "whenever" count for nothing.
+func Length(s *script.Script) time.Duration {
+	var at time.Duration
+	for _, ev := range s.Events {
+		t := ev.Time
+		d := t.At
+		if t.IsRange() || t.IsSpan() {
+			d = max(t.At, t.End)
+		}
+		if t.IsRelative() {
+			at += d
+		} else {
+			at = max(at, d)
+		}
+	}
+	return at
+}
+
+// roundUp rounds to whole seconds.
+func roundUp(d time.Duration) time.Duration {
+	return (d + time.Second - 1).Truncate(time.Second)
 }

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/plumbline/plumbline/conformance/runner"
 	"github.com/plumbline/plumbline/conformance/script"
@@ -116,5 +118,59 @@ func TestLoadCorpus(t *testing.T) {
 	}
 	if want := []string{"a/good.pkt", "a/good.pkt", "b/v6.pkt"}; !slices.Equal(got, want) {
 		t.Errorf("scripts = %v, want %v", got, want)
+	}
+}
+
+func TestRealTimeTargetsHaveASecondChance(t *testing.T) {
+	opened := 0
+	// The first instance answers late, the second in time.
+	kind := target.Kind{Name: "fake", Capabilities: target.Capabilities{RealTime: true}, Open: func(target.Config) (target.Target, error) {
+		opened++
+		answer := synACK
+		if opened == 1 {
+			answer.at = 50 * time.Millisecond
+		}
+		return &fake{sends: []sending{answer}}, nil
+	}}
+	const src = `
+0 socket(..., SOCK_STREAM, IPPROTO_TCP) = 3
++0 bind(3, ..., ...) = 0
++0 listen(3, 8) = 0
++0 < S 0:0(0) win 1000 <mss 1000>
++0 > S. 0:0(0) ack 1 <mss 1460>
+`
+	res := runner.Run(parse(t, src), kind, 4, runner.Options{})
+	if res.Verdict != runner.Pass || res.Retried == "" || opened != 2 {
+		t.Errorf("%s after %d runs, the first failed because %q", res.Verdict, opened, res.Retried)
+	}
+	opened = 0
+	if res := runner.Run(parse(t, src), kind, 4, runner.Options{Tolerance: time.Second}); res.Verdict != runner.Pass || res.Retried != "" {
+		t.Errorf("%s with a tolerance of a second (%s)", res.Verdict, res.Reason)
+	}
+	opened = 1
+	res = runner.Run(parse(t, strings.Replace(src, "> S.", "> R.", 1)), kind, 4, runner.Options{})
+	if res.Verdict != runner.Fail || res.Retried != "" {
+		t.Errorf("%s, and tried again because of %q, which was no matter of time", res.Verdict, res.Retried)
+	}
+}
+
+func TestLongScriptsInRealTime(t *testing.T) {
+	kind := target.Kind{Name: "fake", Capabilities: target.Capabilities{RealTime: true}, Open: func(target.Config) (target.Target, error) {
+		return &fake{}, nil
+	}}
+	for src, want := range map[string]time.Duration{
+		"0...9 > none\n+1 < . 1:1(0) ack 1 win 1\n": 10 * time.Second,
+		"+.5~+2 > { . 1:1(0) ack 1 } or none\n":     2 * time.Second,
+		"3 < . 1:1(0) ack 1 win 1\n":                3 * time.Second,
+	} {
+		s := parse(t, src)
+		if got := runner.Length(s); got != want {
+			t.Errorf("%q lasts %v, want %v", src, got, want)
+		}
+		for limit, verdict := range map[time.Duration]runner.Verdict{want: runner.Pass, want - 1: runner.Unsupported} {
+			if res := runner.Run(s, kind, 4, runner.Options{MaxRealTime: limit}); res.Verdict != verdict {
+				t.Errorf("%q with a limit of %v: %s (%s), want %s", src, limit, res.Verdict, res.Reason, verdict)
+			}
+		}
 	}
 }

@@ -80,7 +80,7 @@ func (r *run) await() error {
 		return f.err
 	}
 	fail := r.failAt(f, "the call blocks, expected it to return %v", f.window)
-	fail.Actual = "no return"
+	fail.Actual, fail.Timing = "no return", true
 	return fail
 }
 
@@ -110,15 +110,16 @@ func (r *run) checkInflight() {
 		r.trace.add(&Entry{At: res.At, Kind: Called, Line: f.event.Pos.Line, Text: "... " + actual})
 	}
 	problem := r.checkResult(f, res)
+	late := false
 	if problem == "" && !f.window.returned(res.At, f.event.Time.IsSpan()) {
-		problem = fmt.Sprintf("the call returned at %gs, expected %v", res.At.Seconds(), f.window)
+		problem, late = fmt.Sprintf("the call returned at %gs, expected %v", res.At.Seconds(), f.window), true
 	}
 	if problem == "" && res.Errno == "" && f.after != nil {
 		problem = f.after(res)
 	}
 	if problem != "" {
 		fail := r.failAt(f, "%s", problem)
-		fail.Actual, fail.At = actual, res.At
+		fail.Actual, fail.At, fail.Timing = actual, res.At, late
 		f.entry.Text = actual
 		f.err = fail
 	}
