@@ -33,7 +33,8 @@
 // sends in one piece (stack.HostGSOSupported) into frames as it copies them into
 // the memory shared with the kernel, computes their checksums, and sends them with
 // one system call. It verifies the checksums of all that it receives
-// (stack.CapabilityRXChecksumOffload), so that the stack need not look again. It
+// (stack.CapabilityRXChecksumOffload), so that the stack need not look again, and
+// puts consecutive TCP segments of one batch together. It
 // does not advertise stack.CapabilityTXChecksumOffload: what is not TCP computes its
 // checksum.
 //

@@ -138,7 +138,9 @@ type Options struct {
 	Frames int
 
 	// NoOffload makes the stack cut what it sends into segments and compute
-	// checksums; otherwise the endpoint does, which is faster.
+	// checksums, and delivers each frame by itself. Otherwise the endpoint cuts
+	// segments and puts received ones together, which is faster. Needed by
+	// stacks that forward.
 	NoOffload bool
 
 	// Backpressure is what happens to packets for which there is no room.

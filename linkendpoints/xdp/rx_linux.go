@@ -14,6 +14,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 
 	"github.com/plumbline/plumbline/linkendpoints/internal/frame"
+	"github.com/plumbline/plumbline/linkendpoints/internal/gro"
 	"github.com/plumbline/plumbline/linkendpoints/internal/lifecycle"
 	"github.com/plumbline/plumbline/linkendpoints/internal/vnet"
 )
@@ -35,8 +36,10 @@ type rxQueue struct {
 	frames   frames
 	counters rxCounters
 
-	chain  []unix.XDPDesc // of the frame at hand
-	pieces [][]byte       // what they describe
+	chain   []unix.XDPDesc // of the frame at hand
+	pieces  [][]byte       // what they describe
+	session *lifecycle.Session
+	gro     gro.Table // segments of the batch at hand
 }
 
 // newRxQueue makes a queue all of whose chunks are with the kernel.
@@ -44,7 +47,9 @@ func newRxQueue(e *Endpoint, k *socket, f frames) *rxQueue {
 	for i := range f.lent {
 		f.lent[i] = true
 	}
-	return &rxQueue{e: e, k: k, frames: f}
+	q := &rxQueue{e: e, k: k, frames: f}
+	q.gro.Deliver = q.deliverGroup
+	return q
 }
 
 // run receives until s stops or the device is gone.
@@ -68,6 +73,7 @@ func (q *rxQueue) run(s *lifecycle.Session) {
 // batch handles some of the n descriptors that are there.
 func (q *rxQueue) batch(s *lifecycle.Session, n uint32) {
 	q.e.delivering.Add(1)
+	q.session = s
 	var done, refilled uint32
 	for done < min(n, batchSize) && !s.Stopping() {
 		used := q.gather(done, n)
@@ -77,6 +83,7 @@ func (q *rxQueue) batch(s *lifecycle.Session, n uint32) {
 	}
 	q.k.fill.publish(refilled)
 	q.k.rx.release(done)
+	q.gro.Flush()
 	if q.k.fill.needWakeup() {
 		q.poke()
 	}
@@ -159,32 +166,59 @@ func (q *rxQueue) receive(s *lifecycle.Session) {
 		c.otherHost.Add(1)
 		return
 	}
-	head := buffer.NewViewWithData(q.pieces[0])
-	var tail *buffer.View
-	p := vnet.Packet{Head: head.AsSlice()[header.EthernetMinimumSize:]}
-	if rest := size - len(q.pieces[0]); rest > 0 {
-		tail = buffer.NewViewSize(rest)
-		at := tail.AsSlice()
-		for _, piece := range q.pieces[1:] {
-			at = at[copy(at, piece):]
-		}
-		p.Tail = tail.AsSlice()
+	if len(q.pieces) > 1 {
+		q.receiveMany(proto, pktType, size)
+		return
 	}
-	if !q.verify(proto, p) {
-		frame.Release(&head)
-		frame.Release(&tail)
+	piece := q.pieces[0]
+	if !q.verify(proto, vnet.Packet{Head: piece[header.EthernetMinimumSize:]}) {
 		return
 	}
 	c.frames.Add(1)
 	c.bytes.Add(uint64(size))
-	if tail != nil {
-		c.multi.Add(1)
+	if pktType == tcpip.PacketHost && !q.e.options.NoOffload && q.gro.Add(piece, header.EthernetMinimumSize, proto) {
+		return
 	}
+	frame.Deliver(s.Dispatcher, proto, pktType, header.EthernetMinimumSize, buffer.MakeWithView(buffer.NewViewWithData(piece)))
+}
+
+// receiveMany delivers the frame of size bytes in several chunks that q.pieces
+// describes.
+func (q *rxQueue) receiveMany(proto tcpip.NetworkProtocolNumber, pktType tcpip.PacketType, size int) {
+	head := buffer.NewViewWithData(q.pieces[0])
+	tail := buffer.NewViewSize(size - len(q.pieces[0]))
+	at := tail.AsSlice()
+	for _, piece := range q.pieces[1:] {
+		at = at[copy(at, piece):]
+	}
+	if !q.verify(proto, vnet.Packet{Head: head.AsSlice()[header.EthernetMinimumSize:], Tail: tail.AsSlice()}) {
+		frame.Release(&head)
+		frame.Release(&tail)
+		return
+	}
+	c := &q.counters
+	c.frames.Add(1)
+	c.bytes.Add(uint64(size))
+	c.multi.Add(1)
+	q.gro.Flush() // what came before it may be of the same flow
 	payload := buffer.MakeWithView(head)
-	if tail != nil {
-		payload.Append(tail)
+	_ = payload.Append(tail)
+	frame.Deliver(q.session.Dispatcher, proto, pktType, header.EthernetMinimumSize, payload)
+}
+
+// deliverGroup delivers segments that were put together.
+func (q *rxQueue) deliverGroup(b buffer.Buffer, segments int) {
+	if q.session.Stopping() {
+		q.counters.detached.Add(uint64(segments))
+		b.Release()
+		return
 	}
-	frame.Deliver(s.Dispatcher, proto, pktType, header.EthernetMinimumSize, payload)
+	if segments > 1 {
+		q.counters.coalesced.Add(uint64(segments))
+	}
+	link, _ := b.PullUp(0, header.EthernetMinimumSize)
+	proto := header.Ethernet(link.AsSlice()).Type()
+	frame.Deliver(q.session.Dispatcher, proto, tcpip.PacketHost, header.EthernetMinimumSize, b)
 }
 
 // verify checks the checksums of a packet and counts the outcome.

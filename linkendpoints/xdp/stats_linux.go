@@ -16,6 +16,9 @@ import (
 type Stats struct {
 	// RxFrames were delivered to the stack, RxBytes with their link headers.
 	RxFrames, RxBytes uint64
+	// RxCoalesced of the RxFrames were segments that the stack got together with
+	// others, as one packet.
+	RxCoalesced uint64
 	// RxMultiBuffer of the RxFrames took more than one chunk.
 	RxMultiBuffer uint64
 	// RxPartialChecksum of the RxFrames came without a checksum from a sender on
@@ -36,6 +39,9 @@ type Stats struct {
 	RxDroppedChecksum uint64
 	// RxDroppedOtherHost frames were for another unicast Ethernet address.
 	RxDroppedOtherHost uint64
+	// RxDroppedDetached of the RxFrames were not delivered after all, because the
+	// stack let go of the endpoint.
+	RxDroppedDetached uint64
 	// RxErrors counts what ended a receiver: the device was gone or a ring
 	// corrupt.
 	RxErrors uint64
@@ -84,8 +90,8 @@ type Stats struct {
 	TxBlocked uint64
 }
 
-// RxDropped returns the number of frames that were received and not delivered,
-// including those that the kernel dropped for want of room.
+// RxDropped returns the number of frames that were received and not delivered
+// (but for RxDroppedDetached), including those that the kernel dropped for want of room.
 func (s Stats) RxDropped() uint64 {
 	return s.RxDroppedDescriptor + s.RxDroppedShort + s.RxDroppedGiant + s.RxDroppedMalformed +
 		s.RxDroppedChecksum + s.RxDroppedOtherHost + s.KernelRxDropped + s.KernelRxRingFull
@@ -97,7 +103,7 @@ func (s Stats) TxRefused() uint64 { return s.TxRefusedFull + s.TxRefusedDown + s
 
 // rxCounters are the counters of one receive queue. Only its goroutine adds.
 type rxCounters struct {
-	frames, bytes, multi, partial                                    atomic.Uint64
+	frames, bytes, multi, partial, coalesced, detached               atomic.Uint64
 	descriptor, short, giant, malformed, checksum, otherHost, errors atomic.Uint64
 }
 
@@ -115,6 +121,8 @@ func (e *Endpoint) Stats() Stats {
 		c := &q.counters
 		s.RxFrames += c.frames.Load()
 		s.RxBytes += c.bytes.Load()
+		s.RxCoalesced += c.coalesced.Load()
+		s.RxDroppedDetached += c.detached.Load()
 		s.RxMultiBuffer += c.multi.Load()
 		s.RxPartialChecksum += c.partial.Load()
 		s.RxDroppedDescriptor += c.descriptor.Load()
