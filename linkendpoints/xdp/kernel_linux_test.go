@@ -26,10 +26,12 @@ func newStack(t testing.TB, e stack.LinkEndpoint) *stack.Stack {
 		NetworkProtocols:   []stack.NetworkProtocolFactory{arp.NewProtocol, ipv4.NewProtocol},
 		TransportProtocols: []stack.TransportProtocolFactory{tcpx.NewProtocol},
 	})
-	t.Cleanup(func() {
-		s.Close()
-		s.Wait()
-	})
+	if _, ours := e.(*Endpoint); ours { // gVisor's does not stop
+		t.Cleanup(func() {
+			s.Close()
+			s.Wait()
+		})
+	}
 	addr := tcpip.ProtocolAddress{
 		Protocol:          ipv4.ProtocolNumber,
 		AddressWithPrefix: tcpip.AddressWithPrefix{Address: ourIP, PrefixLen: 24},
