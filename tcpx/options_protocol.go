@@ -62,6 +62,7 @@ type protocolOptions struct {
 	orphanLimit                    int64
 	timeWaitLimit                  int
 	pmtu                           *pmtuOptions
+	pacing                         bool
 }
 
 // WithCongestion sets the congestion control algorithm of new connections by its registered name. The default is "cubic"; others must be imported to be known.
@@ -175,6 +176,13 @@ func WithECN(m ECNMode) Option {
 	return func(o *protocolOptions) { o.ecn = m }
 }
 
+// WithPacing sets whether connections whose congestion control sets no rate, as Reno and CUBIC, are paced all the same: at twice the window in a round trip in slow start
+// and 1.2 times the window after it, as Linux does under its fq queueing discipline. Flows that share a short queue then share it more equally. The default is
+// false: a window's worth leaves as fast as acknowledgments come.
+func WithPacing(on bool) Option {
+	return func(o *protocolOptions) { o.pacing = on }
+}
+
 // WithInitialRTO sets the retransmission time-out before the first round-trip sample. The default is 1 s (RFC 6298 §2.1).
 func WithInitialRTO(d time.Duration) Option {
 	if d <= 0 {
@@ -235,6 +243,7 @@ func (p *protocol) storeConfig() {
 		ChallengeACKInterval: p.challengeACKInterval(),
 		Moderate:             o.moderate,
 		ECN:                  o.ecn,
+		Pacing:               o.pacing,
 	})
 }
 

@@ -35,8 +35,13 @@ func Kinds() []Kind {
 		{
 			Name: "tcpx", About: "Plumbline's TCP",
 			Algorithms: congestion.Names,
+			protocol:   func(buffer int) stack.TransportProtocolFactory { return tcpx.New(unlimited(buffer)...) },
+		},
+		{
+			Name: "tcpx-paced", About: "Plumbline's TCP, which paces Reno and CUBIC as well",
+			Algorithms: congestion.Names,
 			protocol: func(buffer int) stack.TransportProtocolFactory {
-				return tcpx.New(tcpx.WithMemoryBudget(0), tcpx.WithReceiveBuffer(4096, buffer, buffer), tcpx.WithSendBuffer(4096, min(buffer, 1<<20), buffer))
+				return tcpx.New(append(unlimited(buffer), tcpx.WithPacing(true))...)
 			},
 		},
 		{
@@ -46,6 +51,11 @@ func Kinds() []Kind {
 			goroutines: true,
 		},
 	}
+}
+
+// unlimited are the options of a tcpx whose buffers and memory limit nothing.
+func unlimited(buffer int) []tcpx.Option {
+	return []tcpx.Option{tcpx.WithMemoryBudget(0), tcpx.WithReceiveBuffer(4096, buffer, buffer), tcpx.WithSendBuffer(4096, min(buffer, 1<<20), buffer)}
 }
 
 // KindOf returns the kind of that name.

@@ -49,8 +49,8 @@ type Detail struct {
 	Sent, Dropped, Marked uint64
 	// DropRate is the share of packets dropped by the queue or the policer, not by the wire.
 	DropRate float64
-	// ConvergenceSeconds is the time from the start of the last flow after which Jain's index, over ten round trips, is 0.95 or more for good; -1 if it never is, 0 for a
-	// single flow.
+	// ConvergenceSeconds is the time from the start of the last flow after which Jain's index of what flows have received since that start is 0.95 or more for good; -1 if it
+	// never is, 0 for a single flow.
 	ConvergenceSeconds float64
 	// Power is the utilisation over the mean round-trip time in units of the base round-trip time: 1 is a full link without a queue.
 	Power float64
@@ -183,31 +183,27 @@ func Jain(values []float64) float64 {
 	return sum * sum / (float64(len(values)) * squares)
 }
 
-// convergence finds when flows have become fair for good.
+// convergence finds when flows have become fair for good: since the last one started, each has had its share.
 func (m *meter) convergence() float64 {
 	const fair = 0.95
-	s := m.world.scenario
-	if len(m.flows) < 2 || len(m.series) == 0 {
+	if len(m.flows) < 2 {
 		return 0
 	}
 	last := time.Duration(0)
-	for _, f := range s.Flows {
+	for _, f := range m.world.scenario.Flows {
 		last = max(last, f.Start)
 	}
-	step := s.Duration / time.Duration(len(m.series))
-	span := max(int(10*s.BaseRTT()/step), 1)
 	first := -1.0
 	sums := make([]float64, len(m.flows))
 	for at := range m.series {
+		t := m.series[at].At
+		if t <= last.Seconds() {
+			continue
+		}
 		for i := range m.flows {
 			sums[i] += m.flows[i][at].Mbps
-			if at >= span {
-				sums[i] -= m.flows[i][at-span].Mbps
-			}
 		}
-		t := m.series[at].At
 		switch {
-		case t <= last.Seconds():
 		case Jain(sums) < fair:
 			first = -1
 		case first < 0:

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"math"
 	"runtime"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -298,7 +297,7 @@ func TestValidateNamesTheField(t *testing.T) {
 		{"MTU", func(s *Scenario) { s.MTU = 67 }, "MTU: 67 is not between"},
 		{"forward", func(s *Scenario) { s.Forward.Delay = -1 }, "Forward.Delay: -1ns"},
 		{"reverse", func(s *Scenario) { s.Reverse.Loss = emulated.RandomLoss(2) }, "Reverse.Loss.Probability: 2"},
-		{"stack", func(s *Scenario) { s.Flows[0].Stack = "" }, `Flows[0].Stack: there is no stack ""; there are tcpx, gvisor`},
+		{"stack", func(s *Scenario) { s.Flows[0].Stack = "" }, `Flows[0].Stack: there is no stack ""; there are tcpx, tcpx-paced, gvisor`},
 		{"algorithm", func(s *Scenario) { s.Flows[0].Algorithm = "vegas" }, `Flows[0].Algorithm: stack tcpx has no "vegas"; it has bbr, cubic, reno`},
 		{"start", func(s *Scenario) { s.Flows[0].Start = s.Duration }, "Flows[0].Start: 1s is not within"},
 		{"bytes", func(s *Scenario) { s.Flows[0].Bytes = -1 }, "Flows[0].Bytes: -1 is negative"},
@@ -375,31 +374,39 @@ func TestJain(t *testing.T) {
 // The time to convergence is that after which fairness lasts, not that at which it is first seen.
 func TestConvergenceLasts(t *testing.T) {
 	const points = 100
-	m := &meter{world: &world{scenario: &Scenario{Duration: points * time.Second, Flows: []Flow{{}, {Start: 10 * time.Second}}}}, flows: make([][]FlowPoint, 2)}
-	fill := func(fairAt ...int) {
-		m.series, m.flows = nil, make([][]FlowPoint, 2)
-		for i := range points {
-			m.series = append(m.series, Point{At: float64(i + 1)})
-			other := 1.0
-			if slices.ContainsFunc(fairAt, func(at int) bool { return i+1 >= at && (at != 20 || i+1 < 30) }) {
-				other = 10
-			}
-			m.flows[0] = append(m.flows[0], FlowPoint{Mbps: 10})
-			m.flows[1] = append(m.flows[1], FlowPoint{Mbps: other})
-		}
-	}
 	for _, tt := range []struct {
-		name string
-		fair []int
-		want float64
+		name   string
+		second func(at int) float64 // the rate of the second flow, which starts at 10 s; the first has 10
+		want   float64
 	}{
-		{"never", nil, -1},
-		{"always", []int{0}, 1}, // from the first point after the start of the last flow
-		{"from 40 s on", []int{40}, 30},
-		{"for a while, then from 40 s on", []int{20, 40}, 30},
-		{"for a while only", []int{20}, -1},
+		{"always", func(int) float64 { return 10 }, 1}, // from the first point after the start of the last flow
+		{"never", func(int) float64 { return 1 }, -1},
+		{"what came before the start of the last does not count", func(at int) float64 {
+			if at <= 10 {
+				return 0
+			}
+			return 10
+		}, 1},
+		// Nothing for 10 s, then equal: (10+2n)²/2((10+n)²+n²) is 0.95 from n = 17 on.
+		{"late", func(at int) float64 {
+			if at <= 20 {
+				return 0
+			}
+			return 10
+		}, 10 + 17},
+		{"lost again", func(at int) float64 {
+			if at <= 30 {
+				return 10
+			}
+			return 0
+		}, -1},
 	} {
-		fill(tt.fair...)
+		m := &meter{world: &world{scenario: &Scenario{Flows: []Flow{{}, {Start: 10 * time.Second}}}}, flows: make([][]FlowPoint, 2)}
+		for at := 1; at <= points; at++ {
+			m.series = append(m.series, Point{At: float64(at)})
+			m.flows[0] = append(m.flows[0], FlowPoint{Mbps: 10})
+			m.flows[1] = append(m.flows[1], FlowPoint{Mbps: tt.second(at)})
+		}
 		if got := m.convergence(); got != tt.want {
 			t.Errorf("%s: %v s, want %v", tt.name, got, tt.want)
 		}

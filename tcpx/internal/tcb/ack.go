@@ -390,13 +390,20 @@ func (t *TCB) tellController(now Time, n *ackNews) {
 // readControl caches what the controller wants.
 func (t *TCB) readControl() {
 	t.ctl = t.cc.Control()
-	rate := t.ctl.PacingRate
-	if !t.ctl.Capabilities.Has(congestion.NeedsPacing) {
-		rate = 0
+	rate, quantum := uint64(0), t.ctl.SendQuantum
+	switch {
+	case t.ctl.Capabilities.Has(congestion.NeedsPacing):
+		rate = t.ctl.PacingRate
+	case t.cfg.Pacing:
+		// What is under way may exceed a window that was just reduced; the pacer spreads it out and PRR decides how much of it is replaced.
+		c := t.ctl
+		c.Cwnd = max(c.Cwnd, t.rtx.InFlight())
+		rate = congestion.PacingRate(c, t.rto.SRTT)
+		quantum = congestion.SendQuantum(rate, uint32(t.mss))
 	}
 	t.pacer.SetRate(rate)
 	t.pacer.SetMaxRate(t.MaxPacingRate)
-	t.pacer.SetQuantum(max(t.ctl.SendQuantum, 2*uint64(t.mss)))
+	t.pacer.SetQuantum(max(quantum, 2*uint64(t.mss)))
 }
 
 // cwnd is the congestion window in force, in bytes.

@@ -172,6 +172,8 @@ type Config struct {
 	Moderate bool
 	// ECN tells whether ECN is asked for and agreed to.
 	ECN ECNMode
+	// Pacing spaces the segments of algorithms that set no rate as well, at a rate derived from their window.
+	Pacing bool
 }
 
 // Settings are a socket's own options. The owner changes them between calls and then calls SettingsChanged.
