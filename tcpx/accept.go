@@ -117,7 +117,9 @@ func (e *Endpoint) listenACK(s *inbound) {
 		return
 	}
 	c.parent = e
-	c.tcb.DeferAccept = 0 // The SYN-ACK has been forgotten: there is no handshake to stretch.
+	if c.tcb.DeferAccept != 0 {
+		c.tcb.Tune().DeferAccept = 0 // The SYN-ACK has been forgotten: there is no handshake to stretch.
+	}
 	params := c.openParams(now)
 	params.ISS = s.seg.Ack - 1
 	params.CookieOpts = opts

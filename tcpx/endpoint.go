@@ -117,7 +117,7 @@ func (p *protocol) newEndpoint(netProto tcpip.NetworkProtocolNumber, q *waiter.Q
 		quickAck:    true,
 	}
 	p.mu.RLock()
-	o := p.opts
+	o, tuning := p.opts, p.tuning
 	p.mu.RUnlock()
 	e.congestion = unique.Make(o.congestion)
 	e.ops.InitHandler(e, p.stack, sendBufferLimits, receiveBufferLimits)
@@ -127,16 +127,10 @@ func (p *protocol) newEndpoint(netProto tcpip.NetworkProtocolNumber, q *waiter.Q
 	e.ops.SetReceiveBufferSize(int64(o.rcvBuf.Default), false)
 	e.initCore(p.config(), tcb.Settings{
 		NoDelay:      true,
-		KeepIdle:     defaultKeepIdle,
-		KeepIntvl:    defaultKeepIntvl,
-		KeepCount:    defaultKeepCount,
-		Linger2:      o.linger2,
-		SynRetries:   int(o.synRetries),
-		RcvLowat:     1,
 		RcvBuf:       o.rcvBuf.Default,
 		SndBuf:       o.sndBuf.Default,
 		RcvBufLocked: !o.moderate,
-		OOBInline:    true,
+		Tuning:       tuning,
 	})
 	if o.nagle {
 		e.ops.SetDelayOption(true)

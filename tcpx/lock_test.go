@@ -225,9 +225,9 @@ func TestConcurrentTeardown(t *testing.T) {
 }
 
 func TestEndpointSize(t *testing.T) {
-	// The allocator rounds up to the next size class, of which 1280 is one and 1408 the next.
-	if n := unsafe.Sizeof(Endpoint{}); n > 1280 {
-		t.Errorf("an endpoint takes %d bytes, want 1280 at most", n)
+	// The allocator rounds up to the next size class, of which 1152 is one and 1280 the next.
+	if n := unsafe.Sizeof(Endpoint{}); n > 1152 {
+		t.Errorf("an endpoint takes %d bytes, want 1152 at most", n)
 	} else {
 		t.Logf("an endpoint takes %d bytes, %d of them the core's, %d SocketOptions", n, unsafe.Sizeof(tcb.TCB{}), unsafe.Sizeof(tcpip.SocketOptions{}))
 	}

@@ -225,6 +225,10 @@ func newOptions(opts []Option) protocolOptions {
 // storeConfig makes the options take effect for connections to come. The caller holds mu or is the only user.
 func (p *protocol) storeConfig() {
 	o := &p.opts
+	p.tuning = &tcb.Tuning{
+		KeepIdle: defaultKeepIdle, KeepIntvl: defaultKeepIntvl, KeepCount: defaultKeepCount,
+		Linger2: o.linger2, SynRetries: int(o.synRetries), RcvLowat: 1,
+	}
 	p.cfg.Store(&tcb.Config{
 		MinRTO:               o.minRTO,
 		MaxRTO:               o.maxRTO,

@@ -37,8 +37,9 @@ type protocol struct {
 	cfg atomic.Pointer[tcb.Config]
 
 	mu sync.RWMutex
-	// opts is guarded by mu.
-	opts protocolOptions
+	// opts and tuning are guarded by mu; tuning is what new sockets share, replaced and never changed.
+	opts   protocolOptions
+	tuning *tcb.Tuning
 
 	// timeWait holds the endpoints in TIME-WAIT, oldest first, guarded by timeWaitMu.
 	timeWaitMu sync.Mutex

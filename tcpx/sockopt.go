@@ -118,7 +118,7 @@ func (e *Endpoint) SetSockOptInt(opt tcpip.SockOptInt, v int) tcpip.Error {
 	invalid := &tcpip.ErrInvalidOptionValue{}
 	switch opt {
 	case tcpip.KeepaliveCountOption:
-		e.setting(func(s *tcb.Settings) { s.KeepCount = v })
+		e.setting(func(s *tcb.Settings) { s.Tune().KeepCount = v })
 	case tcpip.IPv4TOSOption, tcpip.IPv6TrafficClassOption:
 		e.lock()
 		e.tos = uint8(v) &^ ecnMask
@@ -151,7 +151,7 @@ func (e *Endpoint) SetSockOptInt(opt tcpip.SockOptInt, v int) tcpip.Error {
 		if v < 1 || v > 255 {
 			return invalid
 		}
-		e.setting(func(s *tcb.Settings) { s.SynRetries = v })
+		e.setting(func(s *tcb.Settings) { s.Tune().SynRetries = v })
 	case tcpip.TCPWindowClampOption:
 		return e.setWindowClamp(v)
 	case tcpip.MulticastTTLOption:
@@ -170,7 +170,7 @@ func (e *Endpoint) setWindowClamp(v int) tcpip.Error {
 	e.proto.mu.RUnlock()
 	e.lock()
 	if v != 0 {
-		e.tcb.WindowClamp = max(v, least)
+		e.tcb.Tune().WindowClamp = max(v, least)
 		e.change()
 		return nil
 	}
@@ -178,7 +178,7 @@ func (e *Endpoint) setWindowClamp(v int) tcpip.Error {
 	if e.phase != phaseInitial && e.phase != phaseClosed {
 		return &tcpip.ErrInvalidOptionValue{}
 	}
-	e.tcb.WindowClamp = 0
+	e.tcb.Tune().WindowClamp = 0
 	return nil
 }
 
@@ -242,18 +242,18 @@ func (e *Endpoint) UnsentQueueSize() int { return int(e.TCPInfo().NotsentBytes) 
 func (e *Endpoint) SetSockOpt(opt tcpip.SettableSocketOption) tcpip.Error {
 	switch v := opt.(type) {
 	case *tcpip.KeepaliveIdleOption:
-		e.setting(func(s *tcb.Settings) { s.KeepIdle = time.Duration(*v) })
+		e.setting(func(s *tcb.Settings) { s.Tune().KeepIdle = time.Duration(*v) })
 	case *tcpip.KeepaliveIntervalOption:
-		e.setting(func(s *tcb.Settings) { s.KeepIntvl = time.Duration(*v) })
+		e.setting(func(s *tcb.Settings) { s.Tune().KeepIntvl = time.Duration(*v) })
 	case *tcpip.TCPUserTimeoutOption:
-		e.setting(func(s *tcb.Settings) { s.UserTimeout = time.Duration(*v) })
+		e.setting(func(s *tcb.Settings) { s.Tune().UserTimeout = time.Duration(*v) })
 	case *tcpip.CongestionControlOption:
 		return e.setCongestion(string(*v))
 	case *tcpip.TCPLingerTimeoutOption:
 		*v = tcpip.TCPLingerTimeoutOption(e.setLinger2(time.Duration(*v)))
 	case *tcpip.TCPDeferAcceptOption:
 		*v = tcpip.TCPDeferAcceptOption(min(time.Duration(*v), defaultMaxRTO))
-		e.setting(func(s *tcb.Settings) { s.DeferAccept = time.Duration(*v) })
+		e.setting(func(s *tcb.Settings) { s.Tune().DeferAccept = time.Duration(*v) })
 	case *tcpip.SocketDetachFilterOption:
 		// There is no filter.
 	case *tcpip.TCPTimeWaitTimeoutOption:
@@ -280,16 +280,16 @@ func (e *Endpoint) SetSockOpt(opt tcpip.SettableSocketOption) tcpip.Error {
 func (e *Endpoint) setRetransmission(opt tcpip.SettableSocketOption) tcpip.Error {
 	switch v := opt.(type) {
 	case *tcpip.TCPMinRTOOption:
-		e.setting(func(s *tcb.Settings) { s.MinRTO = max(time.Duration(*v), 0) })
+		e.setting(func(s *tcb.Settings) { s.Tune().MinRTO = max(time.Duration(*v), 0) })
 	case *tcpip.TCPMaxRTOOption:
-		e.setting(func(s *tcb.Settings) { s.MaxRTO = max(time.Duration(*v), 0) })
+		e.setting(func(s *tcb.Settings) { s.Tune().MaxRTO = max(time.Duration(*v), 0) })
 	case *tcpip.TCPMaxRetriesOption:
-		e.setting(func(s *tcb.Settings) { s.MaxRetries = int(min(uint64(*v), 1<<16)) })
+		e.setting(func(s *tcb.Settings) { s.Tune().MaxRetries = int(min(uint64(*v), 1<<16)) })
 	case *tcpip.TCPSynRetriesOption:
 		if *v < 1 {
 			return &tcpip.ErrInvalidOptionValue{}
 		}
-		e.setting(func(s *tcb.Settings) { s.SynRetries = int(*v) })
+		e.setting(func(s *tcb.Settings) { s.Tune().SynRetries = int(*v) })
 	default:
 		return &tcpip.ErrUnknownProtocolOption{}
 	}
@@ -323,7 +323,7 @@ func (e *Endpoint) setLinger2(d time.Duration) time.Duration {
 	default:
 		d = min(d, maxLinger2)
 	}
-	e.setting(func(s *tcb.Settings) { s.Linger2 = d })
+	e.setting(func(s *tcb.Settings) { s.Tune().Linger2 = d })
 	return d
 }
 
@@ -381,7 +381,7 @@ func orDefault[T comparable](v, deflt T) T {
 
 // SetMaxPacingRate bounds the sending rate in bytes per second (SO_MAX_PACING_RATE); 0 takes the bound away.
 func (e *Endpoint) SetMaxPacingRate(bytesPerSecond uint64) {
-	e.setting(func(s *tcb.Settings) { s.MaxPacingRate = bytesPerSecond })
+	e.setting(func(s *tcb.Settings) { s.Tune().MaxPacingRate = bytesPerSecond })
 }
 
 // EndpointState returns the state as gVisor's type.

@@ -49,9 +49,9 @@ func (e *Endpoint) SetTCPOptionInt(opt, v int) tcpip.Error {
 		d := time.Duration(v) * time.Second
 		e.setting(func(s *tcb.Settings) {
 			if opt == OptKeepIdle {
-				s.KeepIdle = d
+				s.Tune().KeepIdle = d
 			} else {
-				s.KeepIntvl = d
+				s.Tune().KeepIntvl = d
 			}
 		})
 	case OptKeepCnt:
@@ -78,13 +78,13 @@ func (e *Endpoint) SetTCPOptionInt(opt, v int) tcpip.Error {
 		if v < 0 {
 			return invalid
 		}
-		e.setting(func(s *tcb.Settings) { s.UserTimeout = time.Duration(v) * time.Millisecond })
+		e.setting(func(s *tcb.Settings) { s.Tune().UserTimeout = time.Duration(v) * time.Millisecond })
 	case OptNotSentLowat:
 		// Linux takes the value as unsigned: -1 means no bound.
-		e.setting(func(s *tcb.Settings) { s.NotSentLowat = max(v, 0) })
+		e.setting(func(s *tcb.Settings) { s.Tune().NotSentLowat = max(v, 0) })
 	case OptRTOMaxMs:
 		if d := time.Duration(v) * time.Millisecond; d >= time.Second && d <= defaultMaxRTO {
-			e.setting(func(s *tcb.Settings) { s.MaxRTO = d })
+			e.setting(func(s *tcb.Settings) { s.Tune().MaxRTO = d })
 			return nil
 		}
 		return invalid
@@ -92,7 +92,7 @@ func (e *Endpoint) SetTCPOptionInt(opt, v int) tcpip.Error {
 		if v <= 0 || time.Duration(v)*time.Microsecond > defaultMaxRTO {
 			return invalid
 		}
-		e.setting(func(s *tcb.Settings) { s.MinRTO = time.Duration(v) * time.Microsecond })
+		e.setting(func(s *tcb.Settings) { s.Tune().MinRTO = time.Duration(v) * time.Microsecond })
 	default:
 		return &tcpip.ErrUnknownProtocolOption{}
 	}
@@ -156,7 +156,7 @@ func boolInt(b bool) int {
 // SetRcvLowat sets SO_RCVLOWAT: the socket counts as readable when at least n bytes can be read, or when no more will come. n below 1 means 1; more than
 // half of the receive buffer is cut to that, since it could never come. Reads return less than n if they are made earlier.
 func (e *Endpoint) SetRcvLowat(n int) {
-	e.setting(func(s *tcb.Settings) { s.RcvLowat = min(max(n, 1), max(s.RcvBuf/2, 1)) })
+	e.setting(func(s *tcb.Settings) { s.Tune().RcvLowat = min(max(n, 1), max(s.RcvBuf/2, 1)) })
 }
 
 // RcvLowat returns SO_RCVLOWAT.

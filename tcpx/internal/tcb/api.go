@@ -182,8 +182,25 @@ type Settings struct {
 	NoDelay, Cork bool
 	// QuickAck: TCP_QUICKACK as set by the user: nothing set (0), on (1), off (2).
 	QuickAck uint8
-	// KeepAlive enables keep-alive (SO_KEEPALIVE) with the times and count that follow.
-	KeepAlive           bool
+	// KeepAlive enables keep-alive (SO_KEEPALIVE) with Tuning's times and count.
+	KeepAlive bool
+	// RcvBuf and SndBuf are the buffer limits in bytes; RcvBufLocked and SndBufLocked stop auto-tuning, since the user chose.
+	RcvBufLocked, SndBufLocked bool
+	RcvBuf, SndBuf             int
+	// Tuning is not nil. All sockets whose user left it alone share one, so that it costs them nothing: who changes it calls Tune.
+	*Tuning
+}
+
+// Tune returns the Tuning to be changed: a copy that nobody shares.
+func (s *Settings) Tune() *Tuning {
+	own := *s.Tuning
+	s.Tuning = &own
+	return s.Tuning
+}
+
+// Tuning are the options that few sockets change.
+type Tuning struct {
+	// KeepIdle, KeepIntvl and KeepCount are the times and the count of keep-alive (TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT).
 	KeepIdle, KeepIntvl time.Duration
 	KeepCount           int
 	// UserTimeout is TCP_USER_TIMEOUT, 0 for none (RFC 5482).
@@ -203,13 +220,8 @@ type Settings struct {
 	RcvLowat int
 	// MaxPacingRate in bytes per second, 0 for none.
 	MaxPacingRate uint64
-	// RcvBuf and SndBuf are the buffer limits in bytes; RcvBufLocked and SndBufLocked stop auto-tuning, since the user chose.
-	RcvBuf, SndBuf             int
-	RcvBufLocked, SndBufLocked bool
 	// DeferAccept: the final ACK of a passive handshake is ignored until data comes or this time has passed (TCP_DEFER_ACCEPT).
 	DeferAccept time.Duration
-	// OOBInline leaves the urgent octet in the stream (RFC 6093: always advised); it only drives reporting.
-	OOBInline bool
 }
 
 // OpenParams describe one connection to be opened.

@@ -246,6 +246,14 @@ func (t *TCB) refuse(now Time, s *Segment) {
 // pawsIdle is after how long without an update TS.Recent is no longer believed (RFC 7323 §5.5).
 const pawsIdle = 24 * 24 * time.Hour
 
+func (t *TCB) tsRecentOld(now Time) bool {
+	return time.Duration(seconds(now)-t.tsRecentAt)*time.Second > pawsIdle
+}
+
+// seconds and millis are instants in less memory; differences of them count, across a wrap.
+func seconds(now Time) uint32 { return uint32(now / time.Second) }
+func millis(now Time) uint32  { return uint32(now / time.Millisecond) }
+
 // checkTimestamps is PAWS (RFC 7323 §5.3, R1).
 func (t *TCB) checkTimestamps(now Time, s *Segment) bool {
 	if !t.has(flagTS) {
@@ -259,7 +267,7 @@ func (t *TCB) checkTimestamps(now Time, s *Segment) bool {
 		if s.Flags.Has(RST) {
 			return true // R1 exempts RST
 		}
-		if now-t.tsRecentAt <= pawsIdle {
+		if !t.tsRecentOld(now) {
 			t.owner.Count(CountPAWSRejected, 1)
 			t.refuse(now, s)
 			return false
@@ -271,8 +279,8 @@ func (t *TCB) checkTimestamps(now Time, s *Segment) bool {
 // noteTimestamp is rule R3 of RFC 7323 §5.3, the update of TS.Recent. It comes after the check of the ACK field, so that a segment with a wrong ACK, which may be
 // forged, cannot make PAWS reject the peer's own.
 func (t *TCB) noteTimestamp(now Time, s *Segment) {
-	if t.has(flagTS) && s.Opts.TS && s.Seq.Leq(t.lastAckSent) && (!t.has(flagTSRecent) || int32(s.Opts.TSVal-t.tsRecent) >= 0 || now-t.tsRecentAt > pawsIdle) {
-		t.tsRecent, t.tsRecentAt = s.Opts.TSVal, now
+	if t.has(flagTS) && s.Opts.TS && s.Seq.Leq(t.lastAckSent) && (!t.has(flagTSRecent) || int32(s.Opts.TSVal-t.tsRecent) >= 0 || t.tsRecentOld(now)) {
+		t.tsRecent, t.tsRecentAt = s.Opts.TSVal, seconds(now)
 		t.set(flagTSRecent)
 	}
 }
@@ -303,11 +311,11 @@ func (t *TCB) reset(now Time, s *Segment) {
 
 // challenge sends a challenge ACK, subject to a limit (RFC 5961 §7).
 func (t *TCB) challenge(now Time) {
-	if t.challengeAt != 0 && now-t.challengeAt < t.cfg.ChallengeACKInterval {
+	if t.challengeAt != 0 && time.Duration(millis(now)-t.challengeAt)*time.Millisecond < t.cfg.ChallengeACKInterval {
 		t.owner.Count(CountChallengeACKLimited, 1)
 		return
 	}
-	t.challengeAt = now
+	t.challengeAt = max(millis(now), 1)
 	t.owner.Count(CountChallengeACK, 1)
 	t.set(flagAckNow)
 }

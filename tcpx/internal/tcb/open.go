@@ -87,7 +87,7 @@ func (t *TCB) learnSYN(now Time, s *Segment) {
 	}
 	if o.TS && t.cfg.Timestamps {
 		t.set(flagTS | flagTSRecent)
-		t.tsRecent, t.tsRecentAt = o.TSVal, now
+		t.tsRecent, t.tsRecentAt = o.TSVal, seconds(now)
 	}
 	if o.SACKPermitted && t.cfg.SACK {
 		t.set(flagSACK)

@@ -25,7 +25,8 @@ func testConfig() *Config {
 
 func testSettings() Settings {
 	return Settings{
-		KeepIdle: 2 * time.Hour, KeepIntvl: 75 * time.Second, KeepCount: 9, Linger2: time.Minute, SynRetries: 7, RcvBuf: 128 << 10, SndBuf: 64 << 10,
+		RcvBuf: 128 << 10, SndBuf: 64 << 10,
+		Tuning: &Tuning{KeepIdle: 2 * time.Hour, KeepIntvl: 75 * time.Second, KeepCount: 9, Linger2: time.Minute, SynRetries: 7},
 	}
 }
 

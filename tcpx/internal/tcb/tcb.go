@@ -60,9 +60,10 @@ type TCB struct {
 	// advMSS is what we announced, rcvMSS the largest segment seen, which a delayed ACK counts in.
 	advMSS, rcvMSS uint32
 
-	// Timestamps (RFC 7323): TS.Recent with the instant of its update, and our clock's offset.
-	tsRecent, tsOffset uint32
-	tsRecentAt         Time
+	// Timestamps (RFC 7323): TS.Recent with the instant of its update in seconds, and our clock's offset.
+	tsRecent, tsRecentAt, tsOffset uint32
+	// challengeAt is when the last challenge ACK was sent, in milliseconds, 0 if none was.
+	challengeAt uint32
 
 	rto    recovery.RTO
 	minRTT recovery.MinRTT
@@ -78,8 +79,8 @@ type TCB struct {
 	// memory is the buffer memory in use, reserved what the owner's budget holds for it.
 	reserved int
 
-	// Instants of the last data sent, segment received, ACK received, challenge ACK, and of the first of the retransmissions in a row.
-	lastSend, lastRecv, lastText, lastAck, challengeAt, retransSince Time
+	// Instants of the last data sent, segment received, ACK received, and of the first of the retransmissions in a row.
+	lastSend, lastRecv, lastText, lastAck, retransSince Time
 
 	stats totals
 }
