@@ -14,8 +14,8 @@
 // failure in timing alone is tried again.
 //
 // Settings are sysctls of the namespace. Beyond the kernel's defaults the target
-// sets what packetdrill's users expect: CUBIC, no ECN unless asked for, no
-// limit to the rate of ACKs for invalid segments, no metrics kept.
+// sets what makes runs comparable: CUBIC, no limit to the rate of ACKs for
+// invalid segments, no metrics kept.
 //
 // Root, or CAP_NET_ADMIN and CAP_SYS_ADMIN, is needed: [Check] says what is
 // missing.

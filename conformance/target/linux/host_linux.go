@@ -63,7 +63,6 @@ var profile = [][2]string{
 	{"net.ipv4.conf.all.rp_filter", "0"},
 	{"net.ipv4.conf.tun0.rp_filter", "0"},
 	{"net.ipv4.tcp_congestion_control", "cubic"},
-	{"net.ipv4.tcp_ecn", "0"},
 	{"net.ipv4.tcp_invalid_ratelimit", "0"},
 	{"net.ipv4.tcp_no_metrics_save", "1"},
 }
