@@ -15,6 +15,8 @@ type Segment struct {
 	Len uint32
 	// Segs is the number of wire segments.
 	Segs uint16
+	// MSS is the size of the wire segments, the last of which may be smaller; 0 if unknown.
+	MSS uint16
 	// Flags is the segment's state.
 	Flags Flags
 	// State is what the delivery-rate sampler saved at the last transmission.
@@ -305,6 +307,14 @@ func (q *Queue) LastUnsacked() int {
 		i = q.find(l[q.sacked.index(q.At(i).Seq)].lo) - 1
 	}
 	return i
+}
+
+// Cut notes that record i is about to leave in wire segments of at most mss octets, which may be others than before.
+func (q *Queue) Cut(i int, mss uint32) {
+	s := q.At(i)
+	q.sum.add(s, -1)
+	s.Segs, s.MSS = uint16(max((s.Len+mss-1)/mss, 1)), uint16(min(mss, 65535))
+	q.sum.add(s, 1)
 }
 
 // Retransmit notes that record i is about to leave again.

@@ -174,6 +174,7 @@ func (t *TCB) retransmit(now Time, i int) bool {
 		return false
 	}
 	flight := t.rtx.InFlight()
+	t.rtx.Cut(i, t.mss)
 	r = t.rtx.Retransmit(i)
 	t.smp.OnSent(&r.State, now, r.Len, flight, true)
 	t.rtx.Sent(r)
@@ -416,6 +417,7 @@ func (t *TCB) sendNew(now Time, n, avail int) bool {
 func (t *TCB) pushed(now Time, n, seqLen int, segs uint16, rf recovery.Flags) {
 	flight := t.rtx.InFlight()
 	r := t.rtx.Push(t.sndNxt, uint32(seqLen), segs, rf)
+	r.MSS = uint16(min(max(int(t.mss), n*boolInt(segs == 1)), 65535))
 	t.smp.OnSent(&r.State, now, uint32(seqLen), flight, false)
 	t.rtx.Sent(r)
 	t.pacer.OnSent(now, uint64(seqLen))

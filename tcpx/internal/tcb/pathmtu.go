@@ -50,14 +50,7 @@ func (t *TCB) wireSize(s *recovery.Segment) uint32 {
 	if s.Flags&recovery.Fin != 0 {
 		text--
 	}
-	if n := uint32(s.Segs); n > 1 {
-		if (text+t.mss-1)/t.mss == n {
-			text = min(text, t.mss)
-		} else {
-			text = (text + n - 1) / n // sent with another MSS: about
-		}
-	}
-	return text + t.segmentOptions()
+	return min(text, uint32(s.MSS)) + t.segmentOptions()
 }
 
 // followPath takes over the size that the path has now.

@@ -14,7 +14,9 @@ type finder struct {
 	hole     int
 	out      bool
 	timeouts int
-	log      []string
+	// largest is the largest segment that has arrived.
+	largest int
+	log     []string
 }
 
 func (f *finder) note(format string, v ...any) { f.log = append(f.log, fmt.Sprintf(format, v...)) }
@@ -28,6 +30,7 @@ func (f *finder) ProbeLost(Time) {
 	f.out, f.probe = false, f.next
 }
 func (f *finder) Acked(_ Time, size int) {
+	f.largest = max(f.largest, size)
 	if f.out && size >= f.probe {
 		f.note("passed %d", f.probe)
 		f.mtu, f.out, f.probe = f.probe, false, 0
@@ -198,6 +201,33 @@ func TestBlackHole(t *testing.T) {
 		t.Errorf("sent %s", got)
 	}
 	s.sane()
+}
+
+// TestBlackHoleWithGSO: units that the link cut at the old MSS leave again cut at the new one, and no ACK of them tells of larger segments than have passed.
+func TestBlackHoleWithGSO(t *testing.T) {
+	f := &finder{mtu: segSize, hole: segSize / 2}
+	s := probing(t, f, func(r *rig) { r.params.GSOMax = 64000 })
+	s.play(`
+		write 10 > 0-9
+	`)
+	for s.mss == segSize {
+		s.now = s.Deadline()
+		s.OnTimer(s.now)
+	}
+	s.take()
+	for s.sndUna != s.sndNxt {
+		s.now += 100 * time.Millisecond
+		a := s.ack(0)
+		a.Ack, a.Wnd = s.sndUna+500, 65535
+		for _, w := range s.in(a, "") {
+			if s.out.MSS != segSize/2 {
+				t.Errorf("%v is to be cut at %d", w, s.out.MSS)
+			}
+		}
+	}
+	if f.largest != segSize/2 {
+		t.Errorf("an ACK told of a segment of %d octets", f.largest)
+	}
 }
 
 // TestAckWithPathAllocatesNothing keeps the reports to the finder free of garbage.
