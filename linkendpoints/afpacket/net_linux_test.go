@@ -9,8 +9,10 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
 
 	"github.com/plumbline/plumbline/internal/nstest"
+	"github.com/plumbline/plumbline/linkendpoints/internal/vnet"
 )
 
 // cable is a veth pair in a namespace of its own: the endpoint's end has no IP
@@ -112,11 +114,14 @@ func (c *cable) socket(t testing.TB, link netlink.Link) int {
 }
 
 // packetSocket is a linktest.Peer: a plain packet socket on the kernel's end.
-type packetSocket struct{ fd int }
+type packetSocket struct {
+	fd    int
+	super int // sends with virtio-net headers, and receives nothing
+}
 
 func newPacketSocket(t testing.TB, c *cable) *packetSocket {
 	t.Helper()
-	p := &packetSocket{c.socket(t, c.kernels)}
+	p := &packetSocket{fd: c.socket(t, c.kernels)}
 	t.Cleanup(func() { unix.Close(p.fd) })
 	if err := unix.SetsockoptInt(p.fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1); err != nil {
 		t.Fatal(err)
@@ -124,7 +129,31 @@ func newPacketSocket(t testing.TB, c *cable) *packetSocket {
 	if err := unix.SetsockoptInt(p.fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 16<<20); err != nil {
 		t.Fatal(err)
 	}
+	var err error
+	c.ns.Do(func() { p.super, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0) })
+	if err == nil {
+		err = unix.Bind(p.super, &unix.SockaddrLinklayer{Ifindex: c.kernels.Attrs().Index})
+	}
+	if err == nil {
+		err = unix.SetsockoptInt(p.super, unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(p.super) })
 	return p
+}
+
+// SendSuper implements linktest.SuperSender.
+func (p *packetSocket) SendSuper(frame []byte, headers, mss int) error {
+	h := vnet.Header{Flags: vnet.FlagNeedsCsum, CsumStart: uint16(headers - header.TCPMinimumSize), CsumOffset: header.TCPChecksumOffset}
+	if len(frame)-headers > mss {
+		h.GSOType, h.GSOSize, h.HdrLen = vnet.GSOTCPv4, uint16(mss), uint16(headers)
+	}
+	b := make([]byte, vnet.HeaderSize, vnet.HeaderSize+len(frame))
+	h.Put(b)
+	_, err := unix.Write(p.super, append(b, frame...))
+	return err
 }
 
 // Send implements linktest.Peer.

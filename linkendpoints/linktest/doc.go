@@ -12,6 +12,11 @@
 // wire, where the case sees what the endpoint sends and puts frames for it to
 // receive, well-formed or not.
 //
+// A Peer on a medium that carries segments longer than the MTU implements
+// SuperSender as well. Cases that an endpoint is known to fail are named with a
+// reason as the last arguments of Run and skipped. The names of cases are part of
+// this package's interface.
+//
 // The interface's own documentation is short. The cases also demand what a
 // stack relies on in practice: that no frame from outside ends an endpoint, that
 // the checksums of what it delivers hold if it says so, that Attach(nil), Close and

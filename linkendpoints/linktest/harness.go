@@ -247,6 +247,7 @@ type delivery struct {
 type sink struct {
 	deliveries chan delivery
 	onDelivery func(delivery) // called first, if set before Attach
+	segments   chan []byte    // gets what segment has made, if set before Attach
 	mu         sync.Mutex
 	closed     bool // nothing may be delivered any more; guarded by mu
 	late       int  // what was, nevertheless; guarded by mu
@@ -257,6 +258,9 @@ func newSink() *sink { return &sink{deliveries: make(chan delivery, 4096)} }
 // DeliverNetworkPacket implements stack.NetworkDispatcher.
 func (s *sink) DeliverNetworkPacket(proto tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer) {
 	v := pkt.Data().AsRange().ToSlice()
+	if s.segments != nil && proto == header.IPv4ProtocolNumber && isSegment(v) {
+		s.segments <- v
+	}
 	n, ok := number(v)
 	if !ok {
 		return

@@ -49,22 +49,26 @@ func (s socket) poll(events int16) {
 	_, _ = unix.Poll([]unix.PollFd{{Fd: int32(s), Events: events}}, milliseconds)
 }
 
+// stockKnown is what gVisor's endpoint is known to fail, whatever its descriptor
+// is.
+var stockKnown = []linktest.KnownFailure{
+	{Case: "Properties", Reason: "goroutines that New started stay if it is never attached"},
+	{Case: "Headers", Reason: "goroutines that New started stay if it is never attached"},
+	{Case: "CloseUnattached", Reason: "goroutines that New started stay if it is never attached"},
+	{Case: "ReceiveBroadcast", Reason: "broadcast and multicast are not told from unicast"},
+	{Case: "ReceiveOtherHost", Reason: "a unicast frame for another address ends receiving for ever"},
+	{Case: "ReceiveBadFrames", Reason: "a frame that is too short ends receiving for ever"},
+	{Case: "DetachUnderLoad", Reason: "what was handed to its processors may be delivered after Wait"},
+	{Case: "Reattach", Reason: "panics: buffers were released by the first Attach(nil)"},
+	{Case: "Close", Reason: "sends packets after Close; attaching again panics"},
+	{Case: "CloseUnderLoad", Reason: "Close does nothing, so that Wait does not return"},
+	{Case: "CloseWithoutDetach", Reason: "Close does nothing, so that Wait does not return"},
+}
+
 // gVisor's own endpoint, as a third party would test it, with what it is known
 // to fail. With PacketDispatchMode RecvMMsg it fails every case: the goroutines of
 // a dispatcher that New makes first and does not use are never stopped.
 func TestStockFdbased(t *testing.T) {
-	known := []linktest.KnownFailure{
-		{Case: "Properties", Reason: "goroutines that New started stay if it is never attached"},
-		{Case: "Headers", Reason: "goroutines that New started stay if it is never attached"},
-		{Case: "CloseUnattached", Reason: "goroutines that New started stay if it is never attached"},
-		{Case: "ReceiveBroadcast", Reason: "broadcast and multicast are not told from unicast"},
-		{Case: "ReceiveOtherHost", Reason: "a unicast frame for another address ends receiving for ever"},
-		{Case: "ReceiveBadFrames", Reason: "a frame that is too short ends receiving for ever"},
-		{Case: "Reattach", Reason: "panics: buffers were released by the first Attach(nil)"},
-		{Case: "Close", Reason: "sends packets after Close; attaching again panics"},
-		{Case: "CloseUnderLoad", Reason: "Close does nothing, so that Wait does not return"},
-		{Case: "CloseWithoutDetach", Reason: "Close does nothing, so that Wait does not return"},
-	}
 	linktest.Run(t, func(t *testing.T) (stack.LinkEndpoint, linktest.Peer) {
 		fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
@@ -84,5 +88,5 @@ func TestStockFdbased(t *testing.T) {
 			t.Fatal(err)
 		}
 		return ep, socket(fds[1])
-	}, known...)
+	}, stockKnown...)
 }
