@@ -161,8 +161,13 @@ func TestFailOverWithinTheLockTime(t *testing.T) {
 	if got := r.sent(); len(got) != 1 || got[0].to != broadcast {
 		t.Fatalf("sent %+v, want a broadcast request", got)
 	}
+	for _, ok := r.watch.Next(); ok; _, ok = r.watch.Next() {
+	}
 	r.reply(peerIP, newMAC)
 	r.expect(peerIP, newMAC, stack.Reachable)
+	if ev, ok := r.watch.Next(); !ok || ev.Kind != Changed || ev.Neighbor.LinkAddr != newMAC {
+		t.Errorf("event %+v (any: %v), want the new link address", ev, ok)
+	}
 }
 
 func TestOverheardUnicastIsNotOurs(t *testing.T) {
@@ -315,4 +320,17 @@ func TestConcurrentUse(t *testing.T) {
 	wg.Wait()
 	r.run(time.Minute)
 	r.link.Drain()
+}
+
+// An announcement that overtakes the answer to our request does not spend it.
+func TestAnswerAfterAnnouncement(t *testing.T) {
+	r := newRig(t, ours(Options{}))
+	r.datagram(peerIP)
+	r.gratuitous(OpRequest, peerIP, peerMAC)
+	r.expect(peerIP, peerMAC, stack.Stale)
+	r.reply(peerIP, peerMAC)
+	r.expect(peerIP, peerMAC, stack.Reachable)
+	r.gratuitous(OpRequest, peerIP, evilMAC)
+	r.reply(peerIP, evilMAC)
+	r.expect(peerIP, peerMAC, stack.Reachable)
 }

@@ -167,10 +167,13 @@ func (e *endpoint) accept(p *peer, addr tcpip.Address, link tcpip.LinkAddress, n
 	e.peers.setLink(p, link, now)
 	if sure {
 		e.peers.reclass(p, talking)
+		p.answered()
+	} else { // the answer to our request may still come
+		p.unanswered = 0
+		p.stopVerifying()
 	}
-	p.answered()
-	// netstack ignores an answer that comes after it gave up; a probe it does not.
-	tell := !sure || dead
+	// netstack ignores an answer that comes after it gave up, and has no event for one that moves a REACHABLE neighbour; a probe has both.
+	tell := !sure || dead || moved
 	if tell && e.churned() {
 		next = followRefresh
 	}
