@@ -51,4 +51,6 @@
 // and dropped. A device that is down refuses packets until it is up again. A device
 // that is deleted ends the endpoint within about a second: it closes itself and
 // calls Options.OnFailure once.
+//
+// docs/xdp.md has more, on devices without hardware among others.
 package xdp
