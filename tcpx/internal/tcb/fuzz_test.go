@@ -435,7 +435,7 @@ func (h *hostile) sleep(d time.Duration) {
 			h.tb.Fatalf("%v: a timer is due at %v after OnTimer at %v: %v", h.state, d, before, h.timers)
 		}
 		if n > 2000 {
-			return // a link that refuses for hours is tried each millisecond
+			return // a link that refuses for hours is tried all the time
 		}
 		h.sent = 0
 	}

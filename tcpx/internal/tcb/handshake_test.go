@@ -97,13 +97,13 @@ func TestLinkRefusesSYN(t *testing.T) {
 	r.sleep(300 * time.Millisecond)
 	r.expectState(StateSynSent)
 	r.refuse = false
-	r.expect(r.sleep(2*linkRetry), "S 0:0")
+	r.expect(r.sleep(linkRetry<<maxLinkDoublings), "S 0:0")
 	s := r.syn()
 	s.Flags, s.Ack = SYN|ACK, rigISS+1
 	r.now += 20 * time.Millisecond
 	r.in(s, "")
 	r.expectState(StateEstablished)
-	if r.rto.SRTT > 25*time.Millisecond || r.startWindow() < 10*1460 {
+	if r.rto.SRTT > 40*time.Millisecond || r.startWindow() < 10*1460 {
 		t.Errorf("SRTT %v, cwnd %d: the refusals count", r.rto.SRTT, r.startWindow())
 	}
 	// A link that never takes anything ends the attempt at last.
@@ -112,6 +112,28 @@ func TestLinkRefusesSYN(t *testing.T) {
 	r.OpenActive(r.now, &r.params)
 	r.sleep(10 * time.Minute)
 	r.expectState(StateClosed)
+}
+
+// TestLinkRefusesForLong: a link without room is asked less and less often, and at the first pace again once it has taken something.
+func TestLinkRefusesForLong(t *testing.T) {
+	s := newScripted(t, 100*time.Millisecond)
+	s.play(`
+		refuse
+		write 2
+		timer 1ms
+		timer 2ms
+		timer 4ms
+		timer 8ms
+		timer 16ms
+		timer 16ms
+		accept
+		timer 16ms > 0 1
+		refuse
+		write 1
+		timer 1ms
+		timer 2ms
+		accept
+		timer 4ms > 2`)
 }
 
 // TestLinkRefusesSYNACK: the SYN-ACK that was refused before the handshake's end does not come after it.

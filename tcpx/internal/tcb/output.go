@@ -10,8 +10,12 @@ import (
 // mayTransmit are the states in which text or FIN may still have to leave.
 var mayTransmit = of(StateEstablished, StateCloseWait, StateFinWait1, StateClosing, StateLastAck)
 
-// linkRetry is how long to wait before a segment that the link refused is tried again.
-const linkRetry = time.Millisecond
+// linkRetry is how long to wait before a segment that the link refused is tried again. It doubles with each refusal in a row, maxLinkDoublings times at most: a link that is
+// full for long is not to be asked by each connection every millisecond, and one that has room again not to wait for long.
+const (
+	linkRetry        = time.Millisecond
+	maxLinkDoublings = 4
+)
 
 // maxPeerDelay is the longest delay of a peer's ACK that is reckoned with (RFC 8985 §7.2, WCDelAckT).
 const maxPeerDelay = 200 * time.Millisecond
@@ -522,10 +526,12 @@ func (t *TCB) transmit(now Time, s *Out) bool {
 		s.Payload.Release()
 		t.owner.Count(CountLinkRefused, 1)
 		if !t.armed(timerLink) { // what is refused meanwhile does not put it off
-			t.arm(timerLink, now+linkRetry)
+			t.arm(timerLink, now+linkRetry<<min(t.refusals, maxLinkDoublings))
+			t.refusals = min(t.refusals+1, maxLinkDoublings)
 		}
 		return false
 	}
+	t.refusals = 0
 	segs := 1
 	t.stats.segsOut += uint32(segs)
 	if s.Flags.Has(ACK) && t.state != StateSynSent {

@@ -55,6 +55,8 @@ type TCB struct {
 	retries              uint8
 	probes               uint8
 	backoff              uint8
+	// refusals counts those of the link in a row.
+	refusals uint8
 	// peerMSS is the peer's MSS option or the default; mss the effective send MSS without SACK blocks (RFC 9293 §3.7.1).
 	peerMSS, mss, mtuPayload, userMSS, gsoMax uint32
 	// advMSS is what we announced, rcvMSS the largest segment seen, which a delayed ACK counts in.

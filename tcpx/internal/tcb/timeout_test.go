@@ -343,9 +343,9 @@ func TestLinkRefusesTimeout(t *testing.T) {
 			timer 1ms
 			has timeouts=1 ssthresh=5
 			timer 1ms
-			timer 1ms
+			timer 2ms
 			accept
-			timer 1ms > 0
+			timer 4ms > 0
 			has timeouts=1 ssthresh=5 backoff=1
 		`},
 		{name: "recovery", play: `
@@ -362,7 +362,7 @@ func TestLinkRefusesTimeout(t *testing.T) {
 			write 3
 			timer 1ms
 			accept
-			timer 1ms > 0 1 2
+			timer 2ms > 0 1 2
 		`},
 	})
 }
