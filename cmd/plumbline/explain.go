@@ -12,6 +12,7 @@ import (
 
 	"github.com/plumbline/plumbline/conformance/report"
 	"github.com/plumbline/plumbline/conformance/rfc9293"
+	"github.com/plumbline/plumbline/conformance/rfcs"
 	"github.com/plumbline/plumbline/conformance/runner"
 )
 
@@ -21,10 +22,11 @@ func newExplainCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "explain REQUIREMENT|SCRIPT",
 		Short: "Print a requirement or a script, its tests and their verdicts",
-		Long: `Explain prints what RFC 9293 requires under an ID, as in MUST-13, which tests of
-the built-in suite prove it, and how each target does in them: it runs them. With
+		Long: `Explain prints what RFC 9293 requires under an ID, as in MUST-13, or what another
+RFC requires, as in RFC5961-3.2-b, which tests of the built-in suite prove it, and how each target does in them: it runs them. With
 the name of a script it prints the script and how each target does.`,
 		Example: `  plumbline conform explain MUST-13
+  plumbline conform explain RFC5961-3.2-b
   plumbline conform explain matrix/FIN-WAIT-2/FIN
   plumbline conform explain close/active.pkt --target tcpx`,
 		Args: cobra.ExactArgs(1),
@@ -41,10 +43,17 @@ the name of a script it prints the script and how each target does.`,
 func (f *conformFlags) explain(ctx context.Context, out io.Writer, what string) error {
 	id := strings.ToUpper(what)
 	isID := rfc9293.Lookup(id) != nil
+	f.run = "^" + regexp.QuoteMeta(what) + "/ipv"
 	if isID {
 		f.run = "^" + regexp.QuoteMeta(id) + "$"
-	} else {
-		f.run = "^" + regexp.QuoteMeta(what) + "/ipv"
+	}
+	if r, ok := otherRequirement(what); ok {
+		id, isID = r.ID, true
+		var names []string
+		for _, n := range r.Tests {
+			names = append(names, regexp.QuoteMeta(n))
+		}
+		f.run = "^(" + strings.Join(names, "|") + ")/ipv"
 	}
 	s, err := f.suite(nil)
 	if err != nil {
@@ -60,9 +69,20 @@ func (f *conformFlags) explain(ctx context.Context, out io.Writer, what string) 
 		return err
 	}
 	if len(results) == 0 {
-		return usageErrorf("conform explain: %q is neither a requirement of RFC 9293, as MUST-13 is, nor a script of the suite", what)
+		return usageErrorf("conform explain: %q is neither a requirement, as MUST-13 and RFC5961-3.2-b are, nor a script of the suite", what)
 	}
 	return explainScript(out, results)
+}
+
+// otherRequirement returns the requirement of another RFC with an ID, in
+// whichever case it is written.
+func otherRequirement(id string) (rfcs.Requirement, bool) {
+	for _, r := range rfcs.All() {
+		if strings.EqualFold(r.ID, id) {
+			return r, true
+		}
+	}
+	return rfcs.Requirement{}, false
 }
 
 // explainScript prints a script and its verdicts.

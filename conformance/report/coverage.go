@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/plumbline/plumbline/conformance/rfc9293"
+	"github.com/plumbline/plumbline/conformance/rfcs"
 	"github.com/plumbline/plumbline/conformance/runner"
 )
 
@@ -50,6 +51,67 @@ func Coverage(results []*runner.Result) []Covered {
 		out = append(out, c)
 	}
 	return out
+}
+
+// OtherCoverage returns what became of the requirements of other RFCs, in the
+// order of package rfcs. It returns nil if no result is of a test of theirs.
+func OtherCoverage(results []*runner.Result) []Covered {
+	verdicts := make(map[string]map[string]runner.Verdict) // by test and target
+	for _, r := range results {
+		if verdicts[r.Script] == nil {
+			verdicts[r.Script] = make(map[string]runner.Verdict)
+		}
+		verdicts[r.Script][r.Target] = worse(verdicts[r.Script][r.Target], r.Verdict)
+	}
+	targets := targetsOf(results)
+	any := false
+	var out []Covered
+	for _, row := range rfcs.All() {
+		c := Covered{
+			ID: row.ID, Level: string(row.Level), Section: row.Section, Group: row.Group(), Feature: row.Feature,
+			Verdicts: make(map[string]runner.Verdict), Reason: row.NotApplicable + row.Unsupported,
+		}
+		for _, n := range row.Tests {
+			if verdicts[n] != nil {
+				c.Scripts = append(c.Scripts, n)
+			}
+		}
+		for _, t := range targets {
+			c.Verdicts[t] = otherVerdict(row, c.Scripts, t, verdicts)
+		}
+		any = any || len(c.Scripts) > 0
+		out = append(out, c)
+	}
+	if !any {
+		return nil
+	}
+	return out
+}
+
+// otherVerdict is the verdict of a target on a requirement of another RFC.
+func otherVerdict(row rfcs.Requirement, tests []string, target string, verdicts map[string]map[string]runner.Verdict) runner.Verdict {
+	var v runner.Verdict
+	for _, n := range tests {
+		v = worse(v, verdicts[n][target])
+	}
+	switch {
+	case v != "":
+		return v
+	case row.NotApplicable != "":
+		return runner.NotApplicable
+	case row.Unsupported != "":
+		return runner.Unsupported
+	default:
+		return runner.Untested
+	}
+}
+
+// worse returns the worse of two verdicts of scripts, of which either may be "".
+func worse(a, b runner.Verdict) runner.Verdict {
+	if slices.Index(severity, b) > slices.Index(severity, a) {
+		return b
+	}
+	return a
 }
 
 // features joins what the rows of one ID require.

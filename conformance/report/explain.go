@@ -7,36 +7,59 @@ import (
 	"slices"
 
 	"github.com/plumbline/plumbline/conformance/rfc9293"
+	"github.com/plumbline/plumbline/conformance/rfcs"
 	"github.com/plumbline/plumbline/conformance/runner"
 )
 
-// Explain prints a requirement of RFC 9293: what it says, the tests that prove
-// it, and how each target does in each. Results are those of these tests. It
-// reports false if there is no such requirement.
+// Explain prints a requirement of RFC 9293 or of package rfcs: what it says, the
+// tests that prove it, and how each target does in each. Results are those of
+// these tests. It reports false if there is no such requirement.
 func Explain(w io.Writer, id string, results []*runner.Result) (bool, error) {
+	out := bufio.NewWriter(w)
+	i := slices.IndexFunc(rfcs.All(), func(r rfcs.Requirement) bool { return r.ID == id })
 	rows := rfc9293.Lookup(id)
-	if rows == nil {
+	var own []*runner.Result
+	var reason string
+	switch {
+	case rows != nil:
+		for _, r := range rows {
+			fmt.Fprintf(out, "%s  %s  RFC 9293 section %s, %s\n    %s\n", r.ID, r.Level, r.Section, r.Group, r.Feature)
+		}
+		reason, _ = rfc9293.NotApplicable(id)
+		own = selectResults(results, func(r *runner.Result) bool { return slices.Contains(r.Tags.Requirements, id) })
+	case i >= 0:
+		r := rfcs.All()[i]
+		fmt.Fprintf(out, "%s  %s  section %s of %s\n    %s\n", r.ID, r.Level, r.Section, r.Group(), r.Feature)
+		reason = r.NotApplicable + r.Unsupported
+		own = selectResults(results, func(res *runner.Result) bool { return slices.Contains(r.Tests, res.Script) })
+	default:
 		return false, nil
 	}
-	out := bufio.NewWriter(w)
-	for _, r := range rows {
-		fmt.Fprintf(out, "%s  %s  RFC 9293 section %s, %s\n    %s\n", r.ID, r.Level, r.Section, r.Group, r.Feature)
-	}
 	fmt.Fprintln(out)
-	var own []*runner.Result
+	switch {
+	case len(own) > 0:
+		explainTests(out, id, own)
+	case reason != "":
+		fmt.Fprintf(out, "not applicable: %s\n", reason)
+	default:
+		fmt.Fprintln(out, "no test names it")
+	}
+	return true, out.Flush()
+}
+
+// selectResults returns the results for which is holds.
+func selectResults(results []*runner.Result, is func(*runner.Result) bool) []*runner.Result {
+	var out []*runner.Result
 	for _, r := range results {
-		if slices.Contains(r.Tags.Requirements, id) {
-			own = append(own, r)
+		if is(r) {
+			out = append(out, r)
 		}
 	}
-	if len(own) == 0 {
-		if reason, ok := rfc9293.NotApplicable(id); ok {
-			fmt.Fprintf(out, "not applicable: %s\n", reason)
-		} else {
-			fmt.Fprintln(out, "no test names it")
-		}
-		return true, out.Flush()
-	}
+	return out
+}
+
+// explainTests prints the tests of a requirement and how they went.
+func explainTests(out io.Writer, id string, own []*runner.Result) {
 	targets := targetsOf(own)
 	table := [][]string{slices.Concat([]string{"test"}, targets, []string{"what it proves"})}
 	for _, name := range scriptsOf(own) {
@@ -55,7 +78,7 @@ func Explain(w io.Writer, id string, results []*runner.Result) (bool, error) {
 		table = append(table, append(row, title))
 	}
 	writeTable(out, table)
-	for _, c := range Coverage(own) {
+	for _, c := range append(Coverage(own), OtherCoverage(own)...) {
 		if c.ID == id {
 			for _, t := range targets {
 				fmt.Fprintf(out, "%s: %s\n", t, c.Verdicts[t])
@@ -71,7 +94,6 @@ func Explain(w io.Writer, id string, results []*runner.Result) (bool, error) {
 			}
 		}
 	}
-	return true, out.Flush()
 }
 
 // joinVerdict appends the verdict of another version of IP, if it differs.

@@ -116,6 +116,11 @@ func TestExplain(t *testing.T) {
 	if ok, _ := report.Explain(&b, "MUST-9", nil); !ok || !strings.Contains(b.String(), "not applicable: ") {
 		t.Errorf("MUST-9 is explained so: %s", b.String())
 	}
+	b.Reset()
+	reset := result("rst/exact-rst-resets.pkt", "good", "RFC 5961 3.2", runner.Pass)
+	if ok, _ := report.Explain(&b, "RFC5961-3.2-b", append(mixed(), reset)); !ok || !strings.Contains(b.String(), "good: PASS\n") || strings.Contains(b.String(), "a.pkt") {
+		t.Errorf("RFC5961-3.2-b is explained so: %s", b.String())
+	}
 	if ok, _ := report.Explain(&b, "MUST-99", nil); ok {
 		t.Error("MUST-99 is explained, which does not exist")
 	}
@@ -208,5 +213,33 @@ func TestHTMLBoundsThePackets(t *testing.T) {
 	}
 	if b.Len() > 8<<20 {
 		t.Errorf("the page has %d octets", b.Len())
+	}
+}
+
+func TestCoverageOfOtherRFCs(t *testing.T) {
+	if got := report.OtherCoverage(mixed()); got != nil {
+		t.Errorf("results of other tests cover %d requirements", len(got))
+	}
+	results := []*runner.Result{
+		result("rst/exact-rst-resets.pkt", "good", "", runner.Pass),
+		result("matrix/ESTABLISHED/RST-exact", "good", "", runner.Pass),
+		result("matrix/ESTABLISHED/RST-exact", "stock", "", runner.XFail),
+		result("rst/exact-rst-resets.pkt", "stock", "", runner.Pass),
+	}
+	want := map[string][2]runner.Verdict{
+		"RFC5961-3.2-b": {runner.Pass, runner.XFail},
+		"RFC5961-4.2":   {runner.Untested, runner.Untested},
+		"RFC6298-2.4":   {runner.NotApplicable, runner.NotApplicable},
+		"RFC7413-4":     {runner.Unsupported, runner.Unsupported},
+	}
+	for _, c := range report.OtherCoverage(results) {
+		w, ok := want[c.ID]
+		if ok && (c.Verdicts["good"] != w[0] || c.Verdicts["stock"] != w[1]) {
+			t.Errorf("%s: %v, want %v", c.ID, c.Verdicts, w)
+		}
+		delete(want, c.ID)
+	}
+	if len(want) > 0 {
+		t.Errorf("not there: %v", want)
 	}
 }

@@ -65,6 +65,7 @@ type (
 		Version      string       `json:"version"`
 		OK           bool         `json:"ok"`
 		Requirements []Covered    `json:"requirements"`
+		Others       []Covered    `json:"others"`
 		Events       []pageEvent  `json:"events"`
 		States       []string     `json:"states"`
 		Scripts      []pageScript `json:"scripts"`
@@ -120,7 +121,7 @@ const (
 // pageOf collects the data of a page.
 func pageOf(results []*runner.Result, opt HTMLOptions) *pageData {
 	targets := targetsOf(results)
-	d := &pageData{Seed: opt.Seed, Version: opt.Version, OK: CountOf(results).OK(), Requirements: Coverage(results)}
+	d := &pageData{Seed: opt.Seed, Version: opt.Version, OK: CountOf(results).OK(), Requirements: Coverage(results), Others: OtherCoverage(results)}
 	for _, t := range targets {
 		own := slices.DeleteFunc(slices.Clone(results), func(r *runner.Result) bool { return r.Target != t })
 		p := pageTarget{Name: t, Runs: CountOf(own), Requirements: make(Count)}

@@ -25,6 +25,8 @@ type Document struct {
 	Runs []Run `json:"runs"`
 	// Requirements are those of RFC 9293, each with a verdict per target.
 	Requirements []Covered `json:"requirements"`
+	// OtherRequirements are those of other RFCs.
+	OtherRequirements []Covered `json:"other_requirements,omitempty"`
 }
 
 // Run is one run in a JSON report.
@@ -78,6 +80,7 @@ func JSON(w io.Writer, results []*runner.Result, seed uint64) error {
 	doc := Document{
 		Schema: Schema, Seed: seed, OK: counts.OK(), Counts: counts,
 		Runs: make([]Run, 0, len(results)), Requirements: Coverage(results),
+		OtherRequirements: OtherCoverage(results),
 	}
 	for _, r := range results {
 		doc.Runs = append(doc.Runs, runOf(r))

@@ -27,7 +27,7 @@ func SnapshotOf(results []*runner.Result) *Snapshot {
 		verdicts := at(s.scripts, r.Script)
 		verdicts[r.Target] = joinVerdict(verdicts[r.Target], r.Verdict)
 	}
-	for _, c := range Coverage(results) {
+	for _, c := range append(Coverage(results), OtherCoverage(results)...) {
 		for target, v := range c.Verdicts {
 			if v != runner.Untested {
 				at(s.requirements, c.ID)[target] = string(v)
@@ -52,7 +52,7 @@ func at(m map[string]map[string]string, name string) map[string]string {
 // The headings of the parts of a snapshot's file.
 const (
 	scriptsHeading      = "# Verdicts by script: plumbline conform --snapshot FILE --update writes this file."
-	requirementsHeading = "# Verdicts by requirement of RFC 9293."
+	requirementsHeading = "# Verdicts by requirement."
 )
 
 // Write writes the snapshot as text, in the order of the names.

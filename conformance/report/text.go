@@ -210,23 +210,29 @@ func writeTable(w io.Writer, rows [][]string) {
 	fmt.Fprintln(w)
 }
 
-// writeRequirements prints the table of requirements by target.
+// writeRequirements prints the tables of requirements by target: that of RFC
+// 9293, and that of other RFCs.
 func writeRequirements(w io.Writer, results []*runner.Result) {
 	targets := targetsOf(results)
-	rows := [][]string{append([]string{"requirement", "level", "section", "feature"}, targets...)}
-	for _, c := range Coverage(results) {
-		row := []string{c.ID, c.Level, c.Section, c.Feature}
-		for _, t := range targets {
-			row = append(row, string(c.Verdicts[t]))
+	for _, covered := range [][]Covered{Coverage(results), OtherCoverage(results)} {
+		if covered == nil {
+			continue
 		}
-		rows = append(rows, row)
+		rows := [][]string{slices.Concat([]string{"requirement", "level", "section", "feature"}, targets)}
+		for _, c := range covered {
+			row := []string{c.ID, c.Level, c.Section, c.Feature}
+			for _, t := range targets {
+				row = append(row, string(c.Verdicts[t]))
+			}
+			rows = append(rows, row)
+		}
+		writeTable(w, rows)
 	}
-	writeTable(w, rows)
 }
 
 // writeTotals prints one line of totals for each target, and one for all.
 func writeTotals(w io.Writer, results []*runner.Result) {
-	coverage := Coverage(results)
+	coverage, others := Coverage(results), OtherCoverage(results)
 	for _, t := range targetsOf(results) {
 		var own []*runner.Result
 		for _, r := range results {
@@ -234,9 +240,12 @@ func writeTotals(w io.Writer, results []*runner.Result) {
 				own = append(own, r)
 			}
 		}
-		req := make(Count)
+		req, other := make(Count), make(Count)
 		for _, c := range coverage {
 			req[c.Verdicts[t]]++
+		}
+		for _, c := range others {
+			other[c.Verdicts[t]]++
 		}
 		again := 0
 		for _, r := range own {
@@ -248,6 +257,9 @@ func writeTotals(w io.Writer, results []*runner.Result) {
 			fmt.Fprintf(w, "%s: %d runs were done a second time, since the first failed in timing\n", t, again)
 		}
 		fmt.Fprintf(w, "%s: %v\n%s requirements of RFC 9293: %v\n", t, CountOf(own), t, req)
+		if others != nil {
+			fmt.Fprintf(w, "%s requirements of other RFCs: %v\n", t, other)
+		}
 	}
 	c := CountOf(results)
 	verdict := "ok"

@@ -88,7 +88,7 @@ function requirementTable(rows) {
       data.targets.map(t => h("td", {}, chip(r.verdicts[t.name])))));
   }
   return h("div", {class: "wrap"}, h("table", {},
-    h("thead", {}, h("tr", {}, h("th", {}, "ID"), h("th", {class: "hide-s"}, "level"), h("th", {class: "hide-s"}, "RFC 9293"), h("th", {}, "requirement"), h("th", {class: "hide-s"}, ""),
+    h("thead", {}, h("tr", {}, h("th", {}, "ID"), h("th", {class: "hide-s"}, "level"), h("th", {class: "hide-s"}, "section"), h("th", {}, "requirement"), h("th", {class: "hide-s"}, ""),
       data.targets.map(t => h("th", {}, t.name)))), body));
 }
 function filtered(placeholder, list, matches, draw, select) {
@@ -110,6 +110,12 @@ function requirements() {
   return [h("h1", {}, "Requirements of RFC 9293"),
     h("p", {class: "lead"}, "The 119 requirements of appendix B. A requirement has the worst verdict of the tests that name it; a row opens them."),
     filtered("search: time-wait, 3.8.6, MUST", data.requirements, (r, w) => all(w, `${r.id} ${r.level} ${r.section} ${r.group} ${r.feature}`), requirementTable, r => Object.values(r.verdicts)), footer()];
+}
+
+function others() {
+  return [h("h1", {}, "Requirements of other RFCs"),
+    h("p", {class: "lead"}, "Congestion control, timers, timestamps, SACK, RACK, challenge ACKs, ECN, Path MTU discovery. The level is that of the key word; a rule is what the RFC says without one."),
+    filtered("search: SACK, 5961, MUST", data.others, (r, w) => all(w, `${r.id} ${r.level} ${r.group} ${r.feature}`), requirementTable, r => Object.values(r.verdicts)), footer()];
 }
 
 // ---- states × events
@@ -169,9 +175,9 @@ function openPanel(...children) {
 function close() { history.replaceState(null, "", "#" + tab); shut(); }
 function shut() { panel.classList.remove("open"); panel.setAttribute("aria-hidden", "true"); }
 function showRequirement(id) {
-  const r = data.requirements.find(x => x.id === id);
+  const r = data.requirements.find(x => x.id === id) || (data.others || []).find(x => x.id === id);
   if (!r) return shut();
-  openPanel(h("h2", {}, r.id), h("p", {style: "margin:0"}, r.feature), h("p", {class: "dim"}, `${r.level} · RFC 9293 section ${r.section} · ${r.group}`),
+  openPanel(h("h2", {}, r.id), h("p", {style: "margin:0"}, r.feature), h("p", {class: "dim"}, `${r.level} · ${/^RFC/.test(r.id) ? "" : "RFC 9293 "}section ${r.section} · ${r.group}`),
     h("div", {class: "runs"}, data.targets.map(t => h("span", {style: "display:inline-flex;gap:8px;align-items:center;margin-right:14px"}, h("span", {class: "t", style: "font-family:var(--mono)"}, t.name), chip(r.verdicts[t.name])))),
     r.reason ? h("div", {class: "why NA"}, r.reason) : null,
     (r.scripts || []).length ? [h("h3", {}, "tests that name it"), testTable(r.scripts.map(n => byName.get(n)).filter(Boolean))] : null);
@@ -249,6 +255,7 @@ function ladder(run) {
 
 // ---- navigation: #tab, #req/MUST-13, #test/close/active.pkt
 const TABS = {overview: ["Overview", overview], requirements: ["Requirements", requirements], tests: ["Tests", tests], failures: ["Failures", failures]};
+if (data.others) TABS.others = ["Other RFCs", others];
 if (data.events && data.events.length) TABS.matrix = ["State matrix", stateMatrix];
 let tab = "";
 function show(name) {
@@ -266,7 +273,7 @@ function route() {
   if (!tab) show("overview");
   if (kind === "req") showRequirement(rest); else if (kind === "test") showTest(rest); else shut();
 }
-for (const name of ["overview", "requirements", "matrix", "tests", "failures"]) if (TABS[name])
+for (const name of ["overview", "requirements", "others", "matrix", "tests", "failures"]) if (TABS[name])
   tabs.append(h("button", {role: "tab", "data-tab": name, "aria-selected": "false", onclick: () => go(name)}, TABS[name][0]));
 document.getElementById("theme").addEventListener("click", () => {
   const root = document.documentElement, dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
