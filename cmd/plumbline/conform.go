@@ -37,6 +37,7 @@ type conformFlags struct {
 	seed         uint64
 	verbose      bool
 	requirements bool
+	oracle       bool
 	parallel     int
 }
 
@@ -93,6 +94,7 @@ although it was expected to fail, or if a verdict differs from the snapshot.`,
 	fl.BoolVar(&f.update, "update", false, "write the verdicts to the file of --snapshot in place of comparing them")
 	fl.Uint64Var(&f.seed, "seed", 1, "seed of all that is random; the same seed gives the same packets")
 	fl.BoolVarP(&f.verbose, "verbose", "v", false, "print every run, and every packet of those that failed")
+	fl.BoolVar(&f.oracle, "oracle", false, "judge the packets of each run as check does: a run fails if the target breaks a rule of the hard tier")
 	fl.BoolVar(&f.requirements, "requirements", false, "print what became of each requirement of RFC 9293")
 	fl.DurationVar(&f.tolerance, "tolerance", 0, "how early or late an event may be (default 4ms); a busy machine needs more in real time")
 	fl.DurationVar(&f.maxTime, "max-time", 10*time.Second, "how long a script may last on a target in real time; 0 is no limit")
@@ -148,7 +150,7 @@ func quiet() {
 
 // suite puts together what to run.
 func (f *conformFlags) suite(args []string) (*runner.Suite, error) {
-	s := &runner.Suite{Parallel: f.parallel, Options: runner.Options{Seed: f.seed, Tolerance: f.tolerance, MaxRealTime: f.maxTime}}
+	s := &runner.Suite{Parallel: f.parallel, Options: runner.Options{Seed: f.seed, Oracle: f.oracle, Tolerance: f.tolerance, MaxRealTime: f.maxTime}}
 	if f.tolerance < 0 || f.maxTime < 0 {
 		return nil, usageErrorf("conform: --tolerance and --max-time are not negative")
 	}

@@ -5,17 +5,27 @@ import "time"
 // header judges what a segment shows on its own.
 func (x *exchange) header() {
 	p := x.p
-	x.judge(ruleOptionFormat, p.opts.malformed == "", "%s", p.opts.malformed)
-	x.judge(ruleReserved, p.reserved == 0, "the reserved bits are %03b", p.reserved)
+	if x.breaks(ruleOptionFormat, p.opts.malformed == "") {
+		x.add(ruleOptionFormat, 1, "%s", p.opts.malformed)
+	}
+	if x.breaks(ruleReserved, p.reserved == 0) {
+		x.add(ruleReserved, 1, "the reserved bits are %03b", p.reserved)
+	}
 	syn := p.has(flagSYN)
 	if !syn {
-		x.judge(ruleSynOptions, !p.opts.hasMSS && !p.opts.hasWS && !p.opts.sackOK, "a segment without SYN has an option of a SYN: %s", p.opts.ofSYN())
+		if x.breaks(ruleSynOptions, !p.opts.hasMSS && !p.opts.hasWS && !p.opts.sackOK) {
+			x.add(ruleSynOptions, 1, "a segment without SYN has an option of a SYN: %s", p.opts.ofSYN())
+		}
 		if !p.has(flagRST) {
-			x.judge(ruleAckFlag, p.has(flagACK), "the segment has neither ACK nor SYN nor RST")
+			if x.breaks(ruleAckFlag, p.has(flagACK)) {
+				x.add(ruleAckFlag, 1, "the segment has neither ACK nor SYN nor RST")
+			}
 		}
 	}
 	if p.opts.hasTS && !p.has(flagACK) && !p.has(flagRST) {
-		x.judge(ruleTSEcho, p.opts.tsecr == 0, "the timestamp echo is %d in a segment without ACK", p.opts.tsecr)
+		if x.breaks(ruleTSEcho, p.opts.tsecr == 0) {
+			x.add(ruleTSEcho, 1, "the timestamp echo is %d in a segment without ACK", p.opts.tsecr)
+		}
 	}
 }
 
@@ -88,7 +98,9 @@ func (x *exchange) synAck() {
 	ao := r.offset(p.ack, 1)
 	switch sent := ao >= 1 && ao <= r.next; {
 	case sent || x.c.opt.Complete:
-		x.judge(ruleAckUnsent, sent, "the SYN-ACK acknowledges %d; the SYN ends at %d", ao, r.next)
+		if x.breaks(ruleAckUnsent, sent) {
+			x.add(ruleAckUnsent, 1, "the SYN-ACK acknowledges %d; the SYN ends at %d", ao, r.next)
+		}
 	default:
 		x.gap()
 	}
@@ -102,7 +114,9 @@ func (x *exchange) synAck() {
 	}
 	s.synAck, cn.reused = true, false
 	if r.synSeen {
-		x.judge(ruleNotOffered, (!p.opts.hasWS || r.opts.hasWS) && (!p.opts.hasTS || r.opts.hasTS), "the SYN-ACK has an option that the SYN had not")
+		if x.breaks(ruleNotOffered, (!p.opts.hasWS || r.opts.hasWS) && (!p.opts.hasTS || r.opts.hasTS)) {
+			x.add(ruleNotOffered, 1, "the SYN-ACK has an option that the SYN had not")
+		}
 	}
 	s.opts = p.opts
 	s.acked = max(s.acked, ao)
@@ -130,7 +144,9 @@ func (x *exchange) reset() {
 		ok = ok || answered(r.ends, r.nEnds, p.ack)
 	}
 	if ok || x.complete() {
-		x.judge(ruleRST, ok, "sequence number %d is neither in the connection, which ends at %d, nor the acknowledgment number of what came", so, limit)
+		if x.breaks(ruleRST, ok) {
+			x.add(ruleRST, 1, "sequence number %d is neither in the connection, which ends at %d, nor the acknowledgment number of what came", so, limit)
+		}
 	}
 	x.cn.closed = x.cn.closed || ok
 	x.states(event{rst: true})
@@ -143,7 +159,9 @@ func (x *exchange) resetBeforeSYN() {
 	r, p := x.r, x.p
 	if x.cn.started && !x.cn.reused && x.c.opt.Complete {
 		ok := answered(r.acks, r.nAcks, p.seq) || p.has(flagACK) && p.seq == 0 && answered(r.ends, r.nEnds, p.ack)
-		x.judge(ruleRST, ok, "the RST answers nothing that was sent")
+		if x.breaks(ruleRST, ok) {
+			x.add(ruleRST, 1, "the RST answers nothing that was sent")
+		}
 	} else {
 		x.c.unknown["RSTs of connections whose beginning was not seen"]++
 	}
@@ -199,14 +217,18 @@ func (x *exchange) acknowledgment() int64 {
 	received := ao <= r.seen.end()
 	switch {
 	case received || x.c.opt.Complete:
-		x.judge(ruleAckUnsent, received, "%d is acknowledged, but only what is before %d was sent", ao, r.seen.end())
+		if x.breaks(ruleAckUnsent, received) {
+			x.add(ruleAckUnsent, 1, "%d is acknowledged, but only what is before %d was sent", ao, r.seen.end())
+		}
 	default:
 		x.gap()
 		r.seen.add(0, ao)
 		r.next = max(r.next, ao)
 	}
 	if s.ordered() {
-		x.judge(ruleAckBack, ao >= s.acked, "the acknowledgment number went from %d back to %d", s.acked, ao)
+		if x.breaks(ruleAckBack, ao >= s.acked) {
+			x.add(ruleAckBack, 1, "the acknowledgment number went from %d back to %d", s.acked, ao)
+		}
 	}
 	if received || !x.c.opt.Complete {
 		x.window(ao)
@@ -240,7 +262,9 @@ func (x *exchange) sequence(so int64) {
 	n := int64(p.length)
 	end := so + n
 	if s.near && x.c.opt.Complete && x.cn.started {
-		x.judge(ruleSkipped, so <= max(s.next, s.known), "the segment begins at %d; only what is before %d was sent", so, s.next)
+		if x.breaks(ruleSkipped, so <= max(s.next, s.known)) {
+			x.add(ruleSkipped, 1, "the segment begins at %d; only what is before %d was sent", so, s.next)
+		}
 	}
 	if p.has(flagFIN) || s.fin >= 0 && n > 0 {
 		x.finPlace(end)
@@ -250,7 +274,9 @@ func (x *exchange) sequence(so int64) {
 	}
 	if x.cn.started && r.edge >= 0 && end > r.acked && x.complete() {
 		probe := n == 1 && so <= r.edge
-		x.judge(ruleWindow, end <= r.edge || probe, "octets %d:%d go beyond the right edge %d", so, end, r.edge)
+		if x.breaks(ruleWindow, end <= r.edge || probe) {
+			x.add(ruleWindow, 1, "octets %d:%d go beyond the right edge %d", so, end, r.edge)
+		}
 	}
 	x.segmentSize()
 	x.sameBytes(so)
@@ -261,11 +287,17 @@ func (x *exchange) finPlace(end int64) {
 	s := x.s
 	switch {
 	case !x.p.has(flagFIN):
-		x.judge(ruleFIN, end <= s.fin, "data ends at %d, behind the FIN at %d", end, s.fin)
+		if x.breaks(ruleFIN, end <= s.fin) {
+			x.add(ruleFIN, 1, "data ends at %d, behind the FIN at %d", end, s.fin)
+		}
 	case s.fin >= 0:
-		x.judge(ruleFIN, end == s.fin, "the FIN was at %d and is now at %d", s.fin, end)
+		if x.breaks(ruleFIN, end == s.fin) {
+			x.add(ruleFIN, 1, "the FIN was at %d and is now at %d", s.fin, end)
+		}
 	default:
-		x.judge(ruleFIN, end >= s.dataEnd, "the FIN is at %d, but data was sent up to %d", end, s.dataEnd)
+		if x.breaks(ruleFIN, end >= s.dataEnd) {
+			x.add(ruleFIN, 1, "the FIN is at %d, but data was sent up to %d", end, s.dataEnd)
+		}
 	}
 }
 
@@ -299,7 +331,9 @@ func (x *exchange) segmentSize() {
 		}
 		return
 	}
-	x.judge(ruleMSS, n <= mss, "%d octets of data and %d of options are more than the MSS of %d", x.p.length, x.p.opts.size, mss)
+	if x.breaks(ruleMSS, n <= mss) {
+		x.add(ruleMSS, 1, "%d octets of data and %d of options are more than the MSS of %d", x.p.length, x.p.opts.size, mss)
+	}
 }
 
 // sameBytes compares a retransmission with what was sent before. A keep-alive
@@ -310,7 +344,9 @@ func (x *exchange) sameBytes(so int64) {
 		return
 	}
 	at, differs := s.content.differs(s.kept, so, p.payload)
-	x.judge(ruleSameBytes, !differs, "octet %d is not what it was when it was sent first", at)
+	if x.breaks(ruleSameBytes, !differs) {
+		x.add(ruleSameBytes, 1, "octet %d is not what it was when it was sent first", at)
+	}
 }
 
 // sackBlocks judges the blocks of a SACK option.
@@ -320,19 +356,25 @@ func (x *exchange) sackBlocks(ao int64) {
 		return
 	}
 	if x.cn.started && r.synSeen {
-		x.judge(ruleSackPermitted, r.opts.sackOK, "SACK blocks go to a peer that has not permitted them")
+		if x.breaks(ruleSackPermitted, r.opts.sackOK) {
+			x.add(ruleSackPermitted, 1, "SACK blocks go to a peer that has not permitted them")
+		}
 	}
 	for i, b := range o.sack[:o.blocks] {
 		lo := r.offset(b.left, ao)
 		hi := r.offset(b.right, ao)
 		duplicate := i == 0 && (hi <= ao || o.blocks > 1 && lo >= r.offset(o.sack[1].left, ao) && hi <= r.offset(o.sack[1].right, ao))
-		x.judge(ruleSackEdges, hi > lo && (duplicate || lo > ao || hi <= ao), "block %d:%d beside acknowledgment number %d", lo, hi, ao)
+		if x.breaks(ruleSackEdges, hi > lo && (duplicate || lo > ao || hi <= ao)) {
+			x.add(ruleSackEdges, 1, "block %d:%d beside acknowledgment number %d", lo, hi, ao)
+		}
 		if hi <= lo {
 			continue
 		}
 		switch sent := r.seen.contains(lo, hi); {
 		case sent || x.c.opt.Complete:
-			x.judge(ruleSackUnsent, sent, "block %d:%d covers octets that were not sent", lo, hi)
+			if x.breaks(ruleSackUnsent, sent) {
+				x.add(ruleSackUnsent, 1, "block %d:%d covers octets that were not sent", lo, hi)
+			}
 		default:
 			x.gap()
 		}
@@ -348,18 +390,24 @@ func (x *exchange) timestamps() {
 	s, r, o := x.s, x.r, &x.p.opts
 	on, known := x.cn.timestamps()
 	if known && !x.p.has(flagSYN) && x.cn.started {
-		x.judge(ruleTSMissing, o.hasTS == on, "timestamps were negotiated: %v, but in the segment: %v", on, o.hasTS)
+		if x.breaks(ruleTSMissing, o.hasTS == on) {
+			x.add(ruleTSMissing, 1, "timestamps were negotiated: %v, but in the segment: %v", on, o.hasTS)
+		}
 	}
 	if !o.hasTS {
 		return
 	}
 	if s.haveTS && s.ordered() && x.p.at-s.tsAt < tsLife {
-		x.judge(ruleTSMonotonic, int32(o.tsval-s.tsMax) >= 0, "the timestamp went from %d back to %d", s.tsMax, o.tsval)
+		if x.breaks(ruleTSMonotonic, int32(o.tsval-s.tsMax) >= 0) {
+			x.add(ruleTSMonotonic, 1, "the timestamp went from %d back to %d", s.tsMax, o.tsval)
+		}
 	}
 	if x.p.has(flagACK) && o.tsecr != 0 && r.haveTS {
 		switch sent := int32(o.tsecr-r.tsMax) <= 0; {
 		case sent || x.c.opt.Complete:
-			x.judge(ruleTSEcho, sent, "%d is echoed, but no timestamp beyond %d was sent", o.tsecr, r.tsMax)
+			if x.breaks(ruleTSEcho, sent) {
+				x.add(ruleTSEcho, 1, "%d is echoed, but no timestamp beyond %d was sent", o.tsecr, r.tsMax)
+			}
 		default:
 			x.gap()
 		}
@@ -421,6 +469,7 @@ func (x *exchange) store(off int64) {
 	if s.kept.contains(off, off+int64(len(data))) {
 		return
 	}
+	s.content.forget(max(x.r.acked, 0) - keepAcked)
 	// What was kept first stays, so that each difference is with the original.
 	s.content.fill(&s.kept, off, data)
 }

@@ -245,17 +245,19 @@ func (x *exchange) sound() bool {
 		p.ipSum = sumGood
 	}
 	if p.hasID {
-		x.judge(ruleIPChecksum, p.ipSum == sumGood, "the checksum of the IPv4 header is wrong")
+		if x.breaks(ruleIPChecksum, p.ipSum == sumGood) {
+			x.add(ruleIPChecksum, 1, "the checksum of the IPv4 header is wrong")
+		}
 	}
 	switch p.sum {
 	case sumBad:
-		x.judge(ruleChecksum, false, "the checksum is wrong")
+		x.broke(ruleChecksum, "the checksum is wrong")
 		return false
 	case sumGood:
-		x.judge(ruleChecksum, true, "")
+		x.c.judged[ruleChecksum]++
 	case sumPartial:
 		if c.opt.Wire {
-			x.judge(ruleChecksum, false, "the checksum is that of the pseudo-header alone")
+			x.broke(ruleChecksum, "the checksum is that of the pseudo-header alone")
 			return false
 		}
 		c.unknown["checksums that a device was to fill in"]++
@@ -273,17 +275,18 @@ type exchange struct {
 	p    *segment
 }
 
-// judge counts that a rule was applied, and what broke it.
-func (x *exchange) judge(rule ruleID, ok bool, format string, args ...any) {
+// breaks counts that a rule was applied, and reports whether it is broken. The
+// caller adds what to say: nearly always there is nothing, and arguments for it
+// would cost more than the judgment.
+func (x *exchange) breaks(rule ruleID, ok bool) bool {
 	x.c.judged[rule]++
-	if !ok {
-		x.add(rule, 1, format, args...)
-	}
+	return !ok
 }
 
-// broke is judge for a rule that is broken.
+// broke counts and adds a finding.
 func (x *exchange) broke(rule ruleID, format string, args ...any) {
-	x.judge(rule, false, format, args...)
+	x.c.judged[rule]++
+	x.add(rule, 1, format, args...)
 }
 
 // add adds a finding.

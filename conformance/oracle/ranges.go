@@ -73,6 +73,10 @@ func (s spans) end() int64 {
 // many for a while.
 const keep = 512 << 10
 
+// keepAcked is how many octets are kept that were acknowledged: a retransmission
+// may cross their acknowledgment.
+const keepAcked = 16 << 10
+
 // content is the latest part of a stream. Which of its octets are known is for
 // the spans of the stream to say.
 type content struct {
@@ -107,6 +111,13 @@ func (c *content) shift(base int64) {
 	n := min(base-c.base, int64(len(c.buf)))
 	c.buf = c.buf[:copy(c.buf, c.buf[n:])]
 	c.base = base
+}
+
+// forget lets go of what is before off, once that is most of what is kept.
+func (c *content) forget(off int64) {
+	if n := off - c.base; n > keepAcked && n > int64(len(c.buf))/2 && n <= int64(len(c.buf)) {
+		c.shift(off)
+	}
 }
 
 // differs compares data at off with those octets that are kept and known. It

@@ -6,6 +6,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"github.com/plumbline/plumbline/conformance/oracle"
 	"github.com/plumbline/plumbline/conformance/script"
 	"github.com/plumbline/plumbline/conformance/target"
 )
@@ -89,6 +90,9 @@ type Options struct {
 	// IgnoreLeftovers does not check for packets that are left over at the
 	// end of a script, as packetdrill does not.
 	IgnoreLeftovers bool
+	// Oracle judges the packets of each run by package oracle as well: a run
+	// fails if what the target sent breaks a rule of the hard tier.
+	Oracle bool
 }
 
 // Result is the outcome of running one script on one target.
@@ -111,6 +115,9 @@ type Result struct {
 	Failure *Failure
 	// Notes are remarks: settings that were not applied, leniencies used.
 	Notes []string
+	// Findings are what the oracle holds against the target, if Options.Oracle
+	// asks for it.
+	Findings []oracle.Finding
 	// Trace is all that happened, in order.
 	Trace []Entry
 	// Elapsed is how much time the run took, in the time of the target.
@@ -237,6 +244,7 @@ func seedOf(seed uint64, name string, ip IPVersion) uint64 {
 func (r *run) finish(err error) {
 	res := r.result
 	res.Trace = r.trace.entries(r)
+	err = r.judge(err)
 	if r.target != nil {
 		res.Elapsed = r.target.Now()
 		r.target.Close()
