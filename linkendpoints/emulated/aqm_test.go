@@ -172,10 +172,11 @@ func TestFQCoDelOverflow(t *testing.T) {
 	}
 }
 
-// Under a load that does not yield, PIE finds the probability that leaves the capacity, and so brings the delay to its target.
-func TestPIEHoldsTarget(t *testing.T) {
-	for _, load := range []float64{1.05, 1.2, 1.5} {
-		b := newBench(PIE{Packets: 1 << 20})
+// Under a load that does not yield, a controller finds the probability that leaves the capacity, and so brings the delay to its target.
+func holdsTarget(t *testing.T, q Queue, loads []float64, low, high time.Duration) {
+	t.Helper()
+	for _, load := range loads {
+		b := newBench(q)
 		credit := 0.0
 		var sum time.Duration
 		var n int
@@ -183,27 +184,34 @@ func TestPIEHoldsTarget(t *testing.T) {
 		for i := range slots {
 			b.now += 200 * time.Microsecond
 			for credit += load; credit >= 1; credit-- {
-				b.offer(0, 1500, 0)
+				b.offer(0, 1500, ecnNotECT)
 			}
 			if p, ok := b.q.dequeue(b.now); ok && i > slots/2 {
 				sum += b.now - p.at
 				n++
 			}
 		}
-		mean := sum / time.Duration(n)
-		if mean < 12*ms || mean > 18*ms {
+		if mean := sum / time.Duration(n); mean < low || mean > high {
 			t.Errorf("load %v: mean delay %v, want 15 ms", load, mean)
 		}
-		late := 0
-		for _, at := range b.dropped {
-			if at > b.now/2 {
-				late++
-			}
-		}
-		if got, want := float64(late)/(load*slots/2), 1-1/load; math.Abs(got-want) > 0.01 {
+		if got, want := b.lateDrops()/(load*slots/2), 1-1/load; math.Abs(got-want) > 0.01 {
 			t.Errorf("load %v: dropped %v, want %v", load, got, want)
 		}
 	}
+}
+
+// lateDrops counts the drops of the second half.
+func (b *bench) lateDrops() (n float64) {
+	for _, at := range b.dropped {
+		if at > b.now/2 {
+			n++
+		}
+	}
+	return n
+}
+
+func TestPIEHoldsTarget(t *testing.T) {
+	holdsTarget(t, PIE{Packets: 1 << 20}, []float64{1.05, 1.2, 1.5}, 12*ms, 18*ms)
 }
 
 // A burst of 100 ms after silence passes, and ECN spares packets while the probability is low.

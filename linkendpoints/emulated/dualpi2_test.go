@@ -6,38 +6,9 @@ import (
 	"time"
 )
 
-// Under a classic load that does not yield, the controller finds the probability that leaves the capacity, and brings the delay to its target.
+// The classic queue's load may exceed the link by a third: its probability ends at a quarter.
 func TestDualPI2HoldsTarget(t *testing.T) {
-	for _, load := range []float64{1.05, 1.2, 1.3} {
-		b := newBench(DualPI2{Packets: 1 << 20})
-		credit := 0.0
-		var sum time.Duration
-		var n int
-		const slots = 300_000 // of 0.2 ms, a minute
-		for i := range slots {
-			b.now += 200 * time.Microsecond
-			for credit += load; credit >= 1; credit-- {
-				b.offer(0, 1500, 0)
-			}
-			if p, ok := b.q.dequeue(b.now); ok && i > slots/2 {
-				sum += b.now - p.at
-				n++
-			}
-		}
-		mean := sum / time.Duration(n)
-		if mean < 13*ms || mean > 17*ms {
-			t.Errorf("load %v: mean delay %v, want 15 ms", load, mean)
-		}
-		late := 0
-		for _, at := range b.dropped {
-			if at > b.now/2 {
-				late++
-			}
-		}
-		if got, want := float64(late)/(load*slots/2), 1-1/load; math.Abs(got-want) > 0.01 {
-			t.Errorf("load %v: dropped %v, want %v", load, got, want)
-		}
-	}
+	holdsTarget(t, DualPI2{Packets: 1 << 20}, []float64{1.05, 1.2, 1.3}, 13*ms, 17*ms)
 }
 
 // Low latency is marked at twice the root of what drops classic traffic (RFC 9332 §2.1: p_CL = k·p', p_C = p'²), and does not wait behind it.
@@ -68,13 +39,7 @@ func TestDualPI2Couples(t *testing.T) {
 			}
 		}
 	}
-	late := 0
-	for _, at := range b.dropped {
-		if at > b.now/2 {
-			late++
-		}
-	}
-	pc := float64(late) / (0.75 * slots / 2)
+	pc := b.lateDrops() / (0.75 * slots / 2)
 	pl := float64(marked) / float64(taken)
 	if want := 2 * math.Sqrt(pc); math.Abs(pl-want) > 0.03 {
 		t.Errorf("marked %.3f of low latency where %.3f of classic traffic was dropped, want %.3f", pl, pc, want)
