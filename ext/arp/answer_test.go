@@ -1,7 +1,6 @@
 package arp
 
 import (
-	"encoding/binary"
 	"testing"
 	"time"
 
@@ -154,23 +153,6 @@ func TestRateLimits(t *testing.T) {
 	}
 	if got := len(r.sent()); got != 10 {
 		t.Errorf("sent %d requests a second later, want 10", got)
-	}
-}
-
-// flood delivers n requests from addresses of the link that nobody has, with a resolution of another now and then.
-func (r *rig) flood(n int, each func(i int)) {
-	b := (&Packet{Op: OpRequest, SenderLink: evilMAC, Sender: peerIP, Target: ourIP}).AppendTo(nil)
-	x := uint32(1)
-	for i := range n {
-		x = x*1664525 + 1013904223
-		binary.BigEndian.PutUint32(b[14:], 10<<24|x>>8)
-		r.inject(b, tcpip.PacketBroadcast)
-		for pkt := r.link.Read(); pkt != nil; pkt = r.link.Read() {
-			pkt.DecRef()
-		}
-		if each != nil {
-			each(i)
-		}
 	}
 }
 

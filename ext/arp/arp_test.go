@@ -40,6 +40,39 @@ func TestUnansweredRequestFails(t *testing.T) {
 	r.expect(peerIP, peerMAC, stack.Reachable)
 }
 
+// The stack may be more or less patient than by default.
+func TestLateAnswer(t *testing.T) {
+	for _, tt := range []struct {
+		name        string
+		probes      uint32
+		retransmit  time.Duration
+		after       time.Duration
+		wantRequest int
+	}{
+		{"one request", 1, time.Second, 2 * time.Second, 1},
+		{"six requests", 6, time.Second, 5500 * time.Millisecond, 6},
+		{"slow requests", 2, 10 * time.Second, 9 * time.Second, 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := newRig(t, ours(Options{}))
+			c := stack.DefaultNUDConfigurations()
+			c.MaxMulticastProbes, c.MaxUnicastProbes, c.RetransmitTimer = tt.probes, tt.probes, tt.retransmit
+			if err := r.s.SetNUDConfigurations(nicID, header.IPv4ProtocolNumber, c); err != nil {
+				t.Fatal(err)
+			}
+			r.run(time.Second)
+			r.datagram(peerIP)
+			r.run(tt.after)
+			if got := r.sent(); len(got) != tt.wantRequest {
+				t.Errorf("sent %d requests, want %d", len(got), tt.wantRequest)
+			}
+			r.reply(peerIP, peerMAC)
+			r.run(0)
+			r.expect(peerIP, peerMAC, stack.Reachable)
+		})
+	}
+}
+
 // failOver moves a REACHABLE neighbour to newMAC, which it announces with op, and sends a datagram each 100 ms. It returns how long datagrams went to the old
 // link address, and how often.
 func failOver(t *testing.T, factory stack.NetworkProtocolFactory, addr tcpip.Address, op Op) (time.Duration, int) {
@@ -234,9 +267,9 @@ func TestMalformedChangesNothing(t *testing.T) {
 func TestAcceptWhoIsUnknown(t *testing.T) {
 	stranger, foreign := ip(10, 0, 0, 50), ip(172, 16, 0, 1)
 	tests := []struct {
-		name            string
-		accept          Accept
-		local, offSubet bool
+		name             string
+		accept           Accept
+		local, offSubnet bool
 	}{
 		{"known", AcceptKnown, false, false},
 		{"never", AcceptNever, false, false},
@@ -250,8 +283,12 @@ func TestAcceptWhoIsUnknown(t *testing.T) {
 			r.gratuitous(OpReply, foreign, peerMAC)
 			_, a := r.entry(stranger)
 			_, b := r.entry(foreign)
-			if a != tt.local || b != tt.offSubet {
-				t.Errorf("learned on-link %v, off-link %v; want %v, %v", a, b, tt.local, tt.offSubet)
+			if a != tt.local || b != tt.offSubnet {
+				t.Errorf("learned on-link %v, off-link %v; want %v, %v", a, b, tt.local, tt.offSubnet)
+			}
+			st := r.p.Stats(nicID)
+			if st.Unknown.Value()+st.Learned.Value() != 2 || (st.Unknown.Value() == 2) == tt.local {
+				t.Errorf("counted %d unknown, %d learned", st.Unknown.Value(), st.Learned.Value())
 			}
 		})
 	}

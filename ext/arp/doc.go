@@ -8,8 +8,10 @@
 //     Options.LockTime.
 //   - An address is probed for before it is used, announced, and defended (RFC 5227). See [Protocol.AddAddress], [Defence] and [Conflict].
 //   - Replies for addresses behind us (RFC 1027), which requests are answered, where requests come from: see [Proxy], [Ignore] and [Source].
-//   - What nobody asked for cannot change a permanent entry, nor a router's before the old link address has been asked. See [RouterGuard].
-//   - Requests, replies and learning are limited in rate, memory is bounded, and a flood of new addresses does not push the routers out of the cache.
+//   - What nobody asked for cannot change a permanent entry, nor a router's before the old link address has been asked; nor does it say first where a router
+//     is. See [RouterGuard].
+//   - Requests, replies and learning are limited in rate, memory is bounded, and a flood of new addresses pushes neither the routers out of the cache nor the
+//     neighbours that we talk to.
 //   - Every packet that is dropped is counted by its reason, in [Stats].
 //
 // # The life of an entry

@@ -43,9 +43,9 @@ func FuzzReceive(f *testing.F) {
 					t.Fatalf("%x parses as %+v, which is %x", b, p, p.AppendTo(nil))
 				}
 			}
-			r.inject(b, []tcpip.PacketType{tcpip.PacketHost, tcpip.PacketBroadcast}[how&1])
-			if how&2 != 0 {
-				r.run(time.Duration(how>>2) * 10 * time.Millisecond)
+			r.inject(b, []tcpip.PacketType{tcpip.PacketHost, tcpip.PacketBroadcast, tcpip.PacketMulticast, tcpip.PacketOtherHost}[how&3])
+			if how&4 != 0 {
+				r.run(time.Duration(how>>3) * 20 * time.Millisecond)
 			}
 			r.sent()
 		}
@@ -77,12 +77,6 @@ func BenchmarkReceive(b *testing.B) {
 				pkt.DecRef()
 			}
 		}
-	})
-	b.Run("flood of strangers", func(b *testing.B) {
-		r := newRig(b, ours(Options{}))
-		r.addr(ip(10, 200, 0, 1), 8)
-		b.ResetTimer()
-		r.flood(b.N, nil)
 	})
 	b.Run("overheard", func(b *testing.B) {
 		r := newRig(b, ours(Options{}))

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
 )
 
 const (
@@ -14,10 +15,14 @@ const (
 	refreshTalking = 128
 )
 
-// guards is which addresses were guarded at an instant.
+// guards is which addresses were guarded at an instant, and how patient netstack was.
 type guards struct {
-	at  tcpip.MonotonicTime
-	set map[tcpip.Address]struct{}
+	at tcpip.MonotonicTime
+	// gone is the number of unanswered requests after which netstack calls a neighbour unreachable.
+	gone int
+	// answer is how long after our request a reply counts as its answer.
+	answer time.Duration
+	set    map[tcpip.Address]struct{}
 	// list has the members of set in a fixed order.
 	list []tcpip.Address
 }
@@ -27,13 +32,17 @@ func (g *guards) has(addr tcpip.Address) bool {
 	return ok
 }
 
-// guards returns the gateways of this interface and what the options protect, at most guardsAge old.
+// guards returns the gateways of this interface, what the options protect, and the patience that stack.NUDConfigurations set, at most guardsAge old.
 func (e *endpoint) guards() *guards {
 	now := e.now()
 	if g := e.guardSet.Load(); g != nil && now.Sub(g.at) < guardsAge {
 		return g
 	}
-	g := &guards{at: now, set: make(map[tcpip.Address]struct{})}
+	g := &guards{at: now, set: make(map[tcpip.Address]struct{}), gone: 3, answer: answerTime}
+	if c, err := e.p.stack.NUDConfigurations(e.nic.ID(), header.IPv4ProtocolNumber); err == nil {
+		g.gone = int(min(c.MaxMulticastProbes, c.MaxUnicastProbes))
+		g.answer = max(answerTime, c.RetransmitTimer)
+	}
 	add := func(a tcpip.Address) {
 		if a.BitLen() == 32 && !g.has(a) {
 			g.set[a] = struct{}{}

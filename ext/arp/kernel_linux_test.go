@@ -1,217 +1,214 @@
-package arp_test
+package arp
 
 import (
-	"bytes"
 	"net"
-	"slices"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/vishvananda/netlink"
 	"gvisor.dev/gvisor/pkg/tcpip"
-	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/link/channel"
+	stock "gvisor.dev/gvisor/pkg/tcpip/network/arp"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
-	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
-
-	"github.com/plumbline/plumbline/ext/arp"
-	"github.com/plumbline/plumbline/internal/nstest"
-	"github.com/plumbline/plumbline/linkendpoints/tap"
 )
 
-// patience is when the tests give up on something that has to happen.
-const patience = 30 * time.Second
-
-var (
-	kernelIP = tcpip.AddrFrom4([4]byte{10, 9, 0, 1})
-	ourIP    = tcpip.AddrFrom4([4]byte{10, 9, 0, 2})
-)
-
-// lab is a netstack on a TAP device whose other end is the kernel's.
-type lab struct {
-	*nstest.Namespace
-	t      *testing.T
-	device netlink.Link
-	stack  *stack.Stack
-	arp    *arp.Protocol
-	own    tcpip.LinkAddress
-	sink   net.PacketConn
-	out    *gonet.UDPConn
-}
-
-func newLab(t *testing.T, gateway bool) *lab {
-	l := &lab{Namespace: nstest.New(t), t: t}
-	l.device = l.AddTAP(t, nstest.TAP{Name: "dev0", Addrs: []string{"10.9.0.1/24"}})
-	l.Sysctl(t, "net.ipv4.conf.dev0.arp_notify", "1") // a new link address is announced
-	var link *tap.Endpoint
-	var err error
-	l.Do(func() { link, err = tap.New(tap.Options{Name: "dev0"}) })
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.SetUp(t, l.device)
-	l.own = link.LinkAddress()
-	l.stack = stack.New(stack.Options{
-		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, arp.NewProtocol},
-		TransportProtocols: []stack.TransportProtocolFactory{udp.NewProtocol},
-	})
-	if err := l.stack.CreateNIC(1, link); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		l.stack.RemoveNIC(1)
-		l.stack.Destroy()
-		link.Close()
-	})
-	own := tcpip.AddressWithPrefix{Address: ourIP, PrefixLen: 24}
-	routes := []tcpip.Route{{Destination: own.Subnet(), NIC: 1}}
-	if gateway {
-		routes = append(routes, tcpip.Route{Destination: header.IPv4EmptySubnet, Gateway: kernelIP, NIC: 1})
-	}
-	l.stack.SetRouteTable(routes)
-	l.arp, _ = arp.Of(l.stack)
-	if err := l.arp.AddAddress(1, own, arp.AddressOptions{NoProbe: true}); err != nil {
-		t.Fatal(err)
-	}
-
-	l.Do(func() { l.sink, err = net.ListenPacket("udp4", "10.9.0.1:0") })
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.sink.Close() })
-	to := tcpip.FullAddress{NIC: 1, Addr: kernelIP, Port: uint16(l.sink.LocalAddr().(*net.UDPAddr).Port)}
-	if l.out, err = gonet.DialUDP(l.stack, nil, &to, ipv4.ProtocolNumber); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.out.Close() })
-	return l
-}
-
-// send sends a datagram to the kernel, and reports whether it arrives within d.
-func (l *lab) send(what string, d time.Duration) bool {
-	l.t.Helper()
-	if _, err := l.out.Write([]byte(what)); err != nil {
-		l.t.Fatal(err)
-	}
-	end := time.Now().Add(d)
-	for b := make([]byte, 100); ; {
-		l.sink.SetReadDeadline(end)
-		n, _, err := l.sink.ReadFrom(b)
-		if err != nil {
-			return false
-		}
-		if string(b[:n]) == what {
-			return true
-		}
-	}
-}
-
-// kernel returns the netstack's entry of the kernel.
-func (l *lab) kernel() arp.Neighbor {
-	l.t.Helper()
-	all, err := l.arp.Neighbors(1)
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	for _, n := range all {
-		if n.Addr == kernelIP {
-			return n
-		}
-	}
-	return arp.Neighbor{}
-}
-
-// TestKernelFailOver: the kernel's link address changes, and the kernel announces that. A neighbour is believed at once, so that the next datagram arrives; a gateway
-// after its old link address was asked. `ip neigh` of the kernel has our link address all the while.
+// The kernel's end moves to another link address and announces it: the first packet after the announcement goes there, and arrives. Stock's goes to the old one.
 func TestKernelFailOver(t *testing.T) {
-	for _, gateway := range []bool{false, true} {
-		name := map[bool]string{false: "neighbour", true: "gateway"}[gateway]
-		t.Run(name, func(t *testing.T) {
-			l := newLab(t, gateway)
-			if !l.send("before", patience) {
-				t.Fatal("nothing arrives")
+	byKernel := func(l *lab) { l.move(spareMAC) } // arp_notify is 1
+	by := func(op Op) func(l *lab) {
+		return func(l *lab) {
+			l.ns.Sysctl(l.t, "net.ipv4.conf.dev0.arp_notify", "0")
+			l.move(spareMAC)
+			l.announce(op, kernelIP, spareMAC)
+		}
+	}
+	// Two moves within a second are for the tests in virtual time.
+	prompt := NewProtocolWithOptions(Options{LockTime: -1})
+	tests := []struct {
+		name    string
+		factory stack.NetworkProtocolFactory
+		move    func(*lab)
+		want    tcpip.LinkAddress
+	}{
+		{"arp_notify", prompt, byKernel, spareMAC},
+		{"arping -U", prompt, by(OpRequest), spareMAC},
+		{"arping -A", prompt, by(OpReply), spareMAC},
+		{"stock, arp_notify", stock.NewProtocol, byKernel, kernelMAC},
+		{"stock, arping -U", stock.NewProtocol, by(OpRequest), kernelMAC},
+		{"stock, arping -A", stock.NewProtocol, by(OpReply), kernelMAC},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			l := newLab(t, tt.factory)
+			toKernel := func(f frame) bool { return f.ip == kernelIP }
+			l.datagram(kernelIP)
+			l.received()
+			if f := await(t, "the first datagram", l.seen.sent, toKernel); f.to != kernelMAC {
+				t.Fatalf("sent to %s before the move", f.to)
 			}
-			await(t, "the route", func() bool { return l.kernel().Router == gateway })
-			before := l.kernel()
-			if before.LinkAddr != tcpip.LinkAddress(l.device.Attrs().HardwareAddr) || before.Router != gateway {
-				t.Fatalf("the kernel is %v, its device has %v", before, l.device.Attrs().HardwareAddr)
+			tt.move(l)
+			await(t, "the announcement", l.seen.handled, func(p Packet) bool { return p.Gratuitous() && p.SenderLink == spareMAC })
+			l.datagram(kernelIP)
+			if f := await(t, "the second datagram", l.seen.sent, toKernel); f.to != tt.want {
+				t.Errorf("sent to %s after the move, want %s", f.to, tt.want)
 			}
-			l.agrees()
-
-			moved := net.HardwareAddr{0x02, 0, 0, 0, 0x42, 0x42}
-			if err := l.Netlink().LinkSetHardwareAddr(l.device, moved); err != nil {
-				t.Fatalf("a new link address for the device: %v", err)
+			if tt.want == spareMAC {
+				l.received()
+				l.event("the kernel's end is known at its new link address", func(n Neighbor) bool { return n.Addr == kernelIP && n.LinkAddr == spareMAC })
 			}
-			if gateway {
-				await(t, "the gateway's new link address", func() bool { return l.send("after", 100*time.Millisecond) })
-			} else {
-				await(t, "the announcement", func() bool { return l.kernel().LinkAddr == tcpip.LinkAddress(moved) })
-				if !l.send("after", patience) {
-					t.Error("the first datagram after the announcement is lost")
-				}
-			}
-			if after := l.kernel(); !bytes.Equal([]byte(after.LinkAddr), moved) {
-				t.Errorf("the kernel is %v", after)
-			}
-			l.agrees()
 		})
 	}
 }
 
-// await waits until something is so.
-func await(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for timeout := time.After(patience); !ok(); {
+// The same for the default gateway: its old link address is asked first, and is silent.
+func TestKernelRouterFailOver(t *testing.T) {
+	l := newLab(t, NewProtocolWithOptions(Options{VerifyTime: 50 * time.Millisecond}))
+	l.s.AddRoute(tcpip.Route{Destination: header.IPv4EmptySubnet, Gateway: kernelIP, NIC: nicID})
+	l.datagram(kernelIP)
+	l.received()
+	l.event("the gateway is resolved", func(n Neighbor) bool { return n.LinkAddr == kernelMAC && n.State == Reachable })
+	await(t, "the request for the gateway", l.seen.sent, func(f frame) bool { return f.arp.Target == kernelIP })
+
+	// A forged announcement is not believed as long as the gateway answers.
+	l.announce(OpRequest, kernelIP, evilMAC)
+	await(t, "the question to the gateway", l.seen.sent, func(f frame) bool { return f.arp.Target == kernelIP && f.to == kernelMAC })
+	await(t, "the gateway's answer", l.seen.handled, func(p Packet) bool { return p.Op == OpReply && p.SenderLink == kernelMAC })
+	if n := l.p.Stats(nicID).Displaced.Value(); n != 0 {
+		t.Errorf("displaced %d times", n)
+	}
+	list, err := l.p.Neighbors(nicID)
+	if err != nil || len(list) != 1 || list[0].LinkAddr != kernelMAC {
+		t.Errorf("after the forged announcement: %v, %v", list, err)
+	}
+
+	l.ns.Sysctl(t, "net.ipv4.conf.dev0.arp_notify", "0")
+	l.move(spareMAC)
+	for moved := false; !moved; { // the question may have been asked just now: announce again, as gateways do
+		l.announce(OpRequest, kernelIP, spareMAC)
+		await(t, "the announcement", l.seen.handled, func(p Packet) bool { return p.Gratuitous() && p.SenderLink == spareMAC })
 		select {
-		case <-tick.C:
-		case <-timeout:
-			t.Fatalf("%s does not come", what)
+		case <-l.watch.Ready():
+			for ev, more := l.watch.Next(); more; ev, more = l.watch.Next() {
+				moved = moved || ev.Neighbor.LinkAddr == spareMAC
+			}
+		case <-time.After(200 * time.Millisecond):
 		}
 	}
+	l.datagram(kernelIP)
+	l.received()
 }
 
-// agrees checks what ip-neighbour(8) says of us, and that it would say the same of the kernel as Neighbors does.
-func (l *lab) agrees() {
-	l.t.Helper()
-	fields := strings.Fields(l.Run(l.t, "ip", "-4", "neigh", "show", "to", "10.9.0.2", "dev", "dev0"))
-	i := slices.Index(fields, "lladdr")
-	if i < 0 || len(fields) < i+3 || fields[i+1] != l.own.String() {
-		l.t.Errorf("ip neigh says %q of us, our link address is %v", fields, l.own)
-		return
-	}
-	if state := fields[len(fields)-1]; state != "REACHABLE" && state != "STALE" && state != "DELAY" && state != "PROBE" {
-		l.t.Errorf("ip neigh says %q of us", fields)
-	}
-	switch n := l.kernel(); n.State {
-	case arp.Reachable, arp.Stale, arp.Delay, arp.Probing:
-	default:
-		l.t.Errorf("we say of the kernel: %v", n)
-	}
-}
+// What the kernel believes of us and we of the kernel is the truth, as `ip neigh` has it, and our announcements move what the kernel believes.
+func TestKernelNeighboursAgree(t *testing.T) {
+	l := newLab(t, NewProtocolWithOptions(Options{Timing: quick}))
+	l.datagram(kernelIP)
+	l.received()
+	l.event("the kernel is reachable", func(n Neighbor) bool { return n.Addr == kernelIP && n.LinkAddr == kernelMAC && n.State == Reachable })
+	l.kernelBelieves(stackIP, ourMAC, known)
 
-// TestKernelDefendsItsAddress: the kernel answers our probe for an address that it has (RFC 5227 §2.1.1), and we do not take it.
-func TestKernelDefendsItsAddress(t *testing.T) {
-	l := newLab(t, false)
-	done := make(chan arp.ProbeResult, 1)
-	claim := tcpip.AddressWithPrefix{Address: kernelIP, PrefixLen: 24}
-	if err := l.arp.AddAddress(1, claim, arp.AddressOptions{Done: func(r arp.ProbeResult) { done <- r }}); err != nil {
+	// Nobody has this one: both sides come to the same end.
+	nobody := ip(10, 9, 0, 77)
+	l.datagram(nobody)
+	l.event("nobody is unreachable", func(n Neighbor) bool { return n.Addr == nobody && n.State == Failed })
+
+	// The kernel holds another host for the owner of an address that we take over.
+	second := ip(10, 9, 0, 3)
+	entry := &netlink.Neigh{LinkIndex: l.dev.Attrs().Index, Family: netlink.FAMILY_V4, State: netlink.NUD_STALE, IP: net.IP(second.AsSlice()), HardwareAddr: net.HardwareAddr(peerMAC)}
+	if err := l.ns.Netlink().NeighAdd(entry); err != nil {
 		t.Fatal(err)
 	}
-	select {
-	case r := <-done:
-		if _, dup := r.Err.(*tcpip.ErrDuplicateAddress); !dup || r.Holder != tcpip.LinkAddress(l.device.Attrs().HardwareAddr) {
-			t.Errorf("result %+v, the kernel has the address at %v", r, l.device.Attrs().HardwareAddr)
-		}
-	case <-time.After(patience):
-		t.Fatal("the probe has no end")
+	l.kernelBelieves(second, peerMAC, known)
+	done := make(chan ProbeResult, 1)
+	if err := l.p.AddAddress(nicID, tcpip.AddressWithPrefix{Address: second, PrefixLen: 24}, AddressOptions{Done: func(r ProbeResult) { done <- r }}); err != nil {
+		t.Fatal(err)
 	}
-	for _, a := range l.stack.AllAddresses()[1] {
-		if a.AddressWithPrefix.Address == kernelIP {
-			t.Error("the address was added")
+	if r := await(t, "the end of probing", done, func(ProbeResult) bool { return true }); r.Err != nil {
+		t.Fatalf("the address is not ours: %v", r.Err)
+	}
+	l.kernelBelieves(second, ourMAC, known)
+
+	// A permanent entry of ours keeps the kernel where it is, whatever it announces.
+	if err := l.p.AddPermanent(nicID, kernelIP, kernelMAC); err != nil {
+		t.Fatal(err)
+	}
+	l.move(spareMAC)
+	await(t, "the announcement", l.seen.handled, func(p Packet) bool { return p.Gratuitous() && p.SenderLink == spareMAC })
+	list, err := l.p.Neighbors(nicID)
+	if err != nil || len(list) == 0 || list[0].String() != "10.9.0.1 dev 1 lladdr 02:00:00:00:09:01 PERMANENT" {
+		t.Errorf("neighbours %v, %v", list, err)
+	}
+}
+
+// The kernel owns an address that we want, and takes one that we have.
+func TestKernelConflict(t *testing.T) {
+	conflicts := make(chan Conflict, 16)
+	l := newLab(t, NewProtocolWithOptions(Options{Timing: quick, OnConflict: func(c Conflict) { conflicts <- c }}))
+	done := make(chan ProbeResult, 1)
+	want := tcpip.AddressWithPrefix{Address: kernelIP, PrefixLen: 24}
+	if err := l.p.AddAddress(nicID, want, AddressOptions{Done: func(r ProbeResult) { done <- r }}); err != nil {
+		t.Fatal(err)
+	}
+	r := await(t, "the end of probing", done, func(ProbeResult) bool { return true })
+	if _, dup := r.Err.(*tcpip.ErrDuplicateAddress); !dup || r.Holder != kernelMAC {
+		t.Errorf("probing for the kernel's address: %+v", r)
+	}
+	if l.s.CheckLocalAddress(0, header.IPv4ProtocolNumber, kernelIP) != 0 {
+		t.Error("the kernel's address was added")
+	}
+
+	l.ns.AddAddr(t, l.dev, "10.9.0.2/24")
+	l.move(spareMAC) // the kernel announces its addresses
+	c := await(t, "the conflict", conflicts, func(c Conflict) bool { return c.Holder == spareMAC })
+	if c != (Conflict{NIC: nicID, Addr: stackIP, Holder: spareMAC, Action: Defended}) {
+		t.Errorf("conflict %+v", c)
+	}
+	await(t, "our defence", l.seen.sent, func(f frame) bool { return f.to == broadcast && f.arp.Gratuitous() && f.arp.Sender == stackIP })
+}
+
+// The kernel reaches a subnet behind us without a route through us.
+func TestKernelProxy(t *testing.T) {
+	behind := tcpip.AddressWithPrefix{Address: ip(198, 51, 100, 1), PrefixLen: 24}
+	l := newLab(t, NewProtocolWithOptions(Options{Proxy: []Proxy{{Prefix: behind.Subnet(), NIC: nicID}}}))
+	far := channel.New(64, 1500, gwMAC)
+	far.LinkEPCapabilities |= stack.CapabilityResolutionRequired
+	if err := l.s.CreateNIC(2, far); err != nil {
+		t.Fatal(err)
+	}
+	l.addr(2, behind.Address)
+	l.s.AddRoute(tcpip.Route{Destination: behind.Subnet(), NIC: 2})
+	if err := l.s.SetForwardingDefaultAndAllNICs(ipv4.ProtocolNumber, true); err != nil {
+		t.Fatal(err)
+	}
+	host := ip(198, 51, 100, 7)
+	if err := l.p.AddPermanent(2, host, peerMAC); err != nil {
+		t.Fatal(err)
+	}
+	route := &netlink.Route{LinkIndex: l.dev.Attrs().Index, Dst: &net.IPNet{IP: net.IPv4(198, 51, 100, 0), Mask: net.CIDRMask(24, 32)}, Scope: netlink.SCOPE_LINK}
+	if err := l.ns.Netlink().RouteAdd(route); err != nil {
+		t.Fatal(err)
+	}
+	l.ask(host)
+	l.kernelBelieves(host, ourMAC, netlink.NUD_REACHABLE)
+	for {
+		pkt := far.ReadContext(t.Context())
+		if pkt == nil {
+			t.Fatal("the datagram was not forwarded")
 		}
+		dst, to := tcpip.Address{}, pkt.EgressRoute.RemoteLinkAddress
+		if pkt.NetworkProtocolNumber == header.IPv4ProtocolNumber {
+			dst = header.IPv4(pkt.NetworkHeader().Slice()).DestinationAddress()
+		}
+		pkt.DecRef()
+		if dst == host {
+			if to != peerMAC {
+				t.Errorf("forwarded to %s", to)
+			}
+			break
+		}
+	}
+	if n := l.p.Stats(nicID).ProxyReplies.Value(); n == 0 {
+		t.Error("no reply by proxy was counted")
 	}
 }

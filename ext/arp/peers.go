@@ -7,7 +7,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip"
 )
 
-// answerTime is how long after our request a reply counts as its answer: netstack gives up after three requests a second apart.
+// answerTime is how long after our request a reply counts as its answer at least: by default netstack gives up after three requests a second apart.
 const answerTime = 3 * time.Second
 
 // class is what a neighbour is worth to us. Those of a lower class are evicted first.
@@ -171,9 +171,9 @@ func (p *peer) stopVerifying() {
 	}
 }
 
-// expects reports whether an answer to a request of ours may come from the given link address now.
-func (p *peer) expects(now tcpip.MonotonicTime, link tcpip.LinkAddress) bool {
-	return p.waiting && now.Sub(p.asked) <= answerTime && (p.askedAll || p.link == link)
+// expects reports whether an answer to a request of ours, at most answer ago, may come from the given link address now.
+func (p *peer) expects(now tcpip.MonotonicTime, link tcpip.LinkAddress, answer time.Duration) bool {
+	return p.waiting && now.Sub(p.asked) <= answer && (p.askedAll || p.link == link)
 }
 
 // ask notes that a request goes out.

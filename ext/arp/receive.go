@@ -116,12 +116,16 @@ func (e *endpoint) judge(addr tcpip.Address, link tcpip.LinkAddress, c claim, g 
 	p := e.peers.byAddr[addr]
 	if p != nil {
 		b.known, b.resolved, b.same, b.permanent = true, p.link != "", p.link == link, p.permanent
-		b.waiting = p.expects(now, link)
+		b.waiting = p.expects(now, link, g.answer)
 		b.locked = (p.changed != tcpip.MonotonicTime{}) && now.Sub(p.changed) < e.p.opts.LockTime
 	}
 	v, why := e.p.opts.decide(c, b)
 	tell, confirm := false, false
 	switch v {
+	case doNothing:
+		if p == nil {
+			e.stats.Unknown.Increment()
+		}
 	case doRefuse:
 		e.stats.Refused[why].Increment()
 	case doVerify:
@@ -132,7 +136,7 @@ func (e *endpoint) judge(addr tcpip.Address, link tcpip.LinkAddress, c claim, g 
 	case doRefresh:
 		e.peers.touch(p)
 		// netstack may have evicted the entry: what brings it back may evict another.
-		if tell = c.toUs || p.unanswered >= gone; tell && e.churned() {
+		if tell = c.toUs || p.unanswered >= g.gone; tell && e.churned() {
 			next = followRefresh
 		}
 	case doConfirm:
@@ -163,7 +167,7 @@ func (e *endpoint) accept(p *peer, addr tcpip.Address, link tcpip.LinkAddress, n
 		p = e.peers.use(addr, g.has)
 	}
 	moved := p.link != "" && p.link != link
-	dead := p.unanswered >= gone
+	dead := p.unanswered >= g.gone
 	e.peers.setLink(p, link, now)
 	if sure {
 		e.peers.reclass(p, talking)

@@ -6,12 +6,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 )
 
-const (
-	// gone is the number of unanswered requests after which netstack calls a neighbour unreachable (RFC 4861 §10, MAX_MULTICAST_SOLICIT).
-	gone = 3
-	// refreshEvery is how many new entries netstack's cache of stack.NeighborCacheSize may get before the ones that are to stay are made its most recently used again.
-	refreshEvery = stack.NeighborCacheSize / 8
-)
+// refreshEvery is how many new entries netstack's cache of stack.NeighborCacheSize may get before the ones that are to stay are made its most recently used again.
+const refreshEvery = stack.NeighborCacheSize / 8
 
 // LinkAddressProtocol implements stack.LinkAddressResolver.
 func (*endpoint) LinkAddressProtocol() tcpip.NetworkProtocolNumber { return header.IPv4ProtocolNumber }
@@ -40,7 +36,7 @@ func (e *endpoint) LinkAddressRequest(target, local tcpip.Address, remote tcpip.
 	e.mu.Lock()
 	p := e.peers.use(target, g.has)
 	to, fresh := remote, remote == ""
-	if fresh && p.link != "" && p.unanswered >= gone && !p.permanent {
+	if fresh && p.link != "" && p.unanswered >= g.gone && !p.permanent {
 		e.peers.setLink(p, "", now)
 		p.unanswered = 0
 	}

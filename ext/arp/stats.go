@@ -42,6 +42,8 @@ type Stats struct {
 	// Learned counts neighbours that became known, Changed those that moved to another link address, Refused the claims that changed nothing.
 	Learned, Changed tcpip.StatCounter
 	Refused          [numRefusals]tcpip.StatCounter
+	// Unknown counts senders that we hold no entry for, and whose packets make none (Options.Accept).
+	Unknown tcpip.StatCounter
 	// NotLearned counts senders that were left out by Options.Learn.
 	NotLearned tcpip.StatCounter
 	// Verifications counts how often a link address was asked whether its neighbour is still there, Displaced how often it was silent.
