@@ -210,7 +210,7 @@ func (x *exchange) afterLoss(o *observation, flight int64) {
 	}
 	since := o.at - l.endedAt
 	if since < rtt {
-		sure := x.weigh(x.s, softDeflate, 0.6)
+		sure := x.weigh(x.s, softDeflate, 0.4)
 		if flight > l.flight*9/10+2*mss {
 			x.soft(x.s, softDeflate, sure, "%d octets are in flight after recovery; before the loss it were %d", flight, l.flight)
 		}
