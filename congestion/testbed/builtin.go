@@ -3,6 +3,7 @@ package testbed
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"strconv"
 	"strings"
@@ -241,7 +242,7 @@ func buildTrace(p *Params, _ string) []*Scenario {
 	var text strings.Builder
 	rate, due := 10.0, 0.0 // Mbit/s; opportunities
 	for t := range 20_000 {
-		rate = min(max(rate*(1+0.05*rng.NormFloat64()), 1), 40)
+		rate = min(max(rate*math.Exp(0.05*rng.NormFloat64()), 1), 40)
 		for due += rate * 1e6 / 8 / emulated.TraceOpportunity / 1000 * rng.ExpFloat64(); due >= 1; due-- {
 			fmt.Fprintln(&text, t+1)
 		}

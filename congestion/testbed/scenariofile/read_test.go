@@ -224,3 +224,20 @@ func FuzzRead(f *testing.F) {
 		}
 	})
 }
+
+// The file in docs/congestion.md is one.
+func TestDocumentedFile(t *testing.T) {
+	doc, err := os.ReadFile("../../../docs/congestion.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, ok := strings.Cut(string(doc), "```yaml\nscenarios:")
+	text, _, closed := strings.Cut(text, "```")
+	if !ok || !closed {
+		t.Fatal("no scenarios in the document")
+	}
+	got, err := read("scenarios:" + text)
+	if err != nil || len(got) != len(params.Algorithms) {
+		t.Errorf("%d scenarios, %v", len(got), err)
+	}
+}
