@@ -200,7 +200,7 @@ func TestHTMLNeedsNothingElse(t *testing.T) {
 
 func TestHTMLBoundsThePackets(t *testing.T) {
 	var results []*runner.Result
-	for range 300 {
+	for range 100 {
 		r := result("big.pkt", "good", "", runner.Fail)
 		r.Trace = append(r.Trace, runner.Entry{Kind: runner.Outbound, Data: make([]byte, 60_000)})
 		r.Script += string(rune('a' + len(results)%26))

@@ -43,6 +43,17 @@
 // --tolerance_percent change that. What must not happen, "> none", has no
 // tolerance. A system call without a span of time has to return at once.
 //
+// On a target in real time the machine adds delays of its own. Such runs are done
+// one at a time; Options.Tolerance widens every window; a run that fails because
+// something came late, early or not in time is done a second time, which its
+// result says; and Options.MaxRealTime leaves out what would last too long.
+//
+// # Tests in Go
+//
+// What no script can say is a [Case]: a function with a [Peer] in its hands, which
+// sends segments to the target, receives what it answers, and makes calls. It is
+// judged and reported as scripts are.
+//
 // # Verdicts
 //
 // The first thing that goes wrong ends a script with [Fail]. What the target
