@@ -90,7 +90,7 @@ func prepareAny(o *Options) (*device, error) {
 // isUnsupported says whether err is the way in which drivers and the kernel
 // refuse a mode: unlike EPERM, EBUSY or ENODEV, another mode may work.
 func isUnsupported(err error) bool {
-	for _, e := range []error{unix.EOPNOTSUPP, unix.EINVAL, unix.ENOSPC, unix.ERANGE, unix.ENOTSUP, unix.E2BIG, unix.ENOMEM} {
+	for _, e := range []error{unix.EOPNOTSUPP, unix.EINVAL, unix.ENOSPC, unix.ERANGE, unix.E2BIG, unix.ENOMEM} {
 		if errors.Is(err, e) {
 			return true
 		}

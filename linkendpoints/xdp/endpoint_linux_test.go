@@ -372,6 +372,41 @@ func TestLinkDown(t *testing.T) {
 	}
 }
 
+// slow is a dispatcher that is stuck in its first delivery.
+type slow struct {
+	entered, release chan struct{}
+}
+
+// DeliverNetworkPacket implements stack.NetworkDispatcher.
+func (s *slow) DeliverNetworkPacket(tcpip.NetworkProtocolNumber, *stack.PacketBuffer) {
+	select {
+	case s.entered <- struct{}{}:
+	default:
+	}
+	<-s.release
+}
+
+// DeliverLinkPacket implements stack.NetworkDispatcher.
+func (*slow) DeliverLinkPacket(tcpip.NetworkProtocolNumber, *stack.PacketBuffer) {}
+
+// A delivery that does not return holds up nothing that is sent.
+func TestSendDuringDelivery(t *testing.T) {
+	c := newCable(t, 1500, 1)
+	e := c.open(t, Options{})
+	s := &slow{make(chan struct{}, 1), make(chan struct{})}
+	e.Attach(s)
+	peer := newPacketSocket(t, c)
+	if err := peer.Send(ethernet(e.LinkAddress(), 0x0800, ipv4UDP(1, 100))); err != nil {
+		t.Fatal(err)
+	}
+	<-s.entered
+	if n, err := write(e, udpPacket(e, 2, 100)); n != 1 || err != nil {
+		t.Errorf("WritePackets = %d, %v", n, err)
+	}
+	peer.expect(t, 2)
+	close(s.release)
+}
+
 // isType says whether err is a T.
 func isType[T tcpip.Error](err tcpip.Error) bool {
 	_, ok := err.(T)

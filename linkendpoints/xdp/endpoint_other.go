@@ -22,6 +22,9 @@ type Prepared struct {
 	Files  []*os.File
 }
 
+// Close does nothing.
+func (*Prepared) Close() {}
+
 // New fails with an error that wraps errors.ErrUnsupported.
 func New(Options) (*Endpoint, error) { return nil, errUnsupported }
 

@@ -28,6 +28,10 @@ func newStack(t testing.TB, e stack.LinkEndpoint) *stack.Stack {
 	})
 	if _, ours := e.(*Endpoint); ours { // gVisor's does not stop
 		t.Cleanup(func() {
+			// The endpoint first: Stack.Wait waits for it with a lock held that
+			// a delivery may need.
+			e.Close()
+			e.Wait()
 			s.Close()
 			s.Wait()
 		})

@@ -19,8 +19,9 @@ import (
 
 const (
 	// retryInterval is when the kernel is kicked again after it could take no
-	// more of what is in the ring, and how often a blocked writer looks.
+	// more of what is in the ring, or a receiver has not kicked it yet.
 	retryInterval = time.Millisecond
+	// blockInterval is how often a blocked writer looks for room.
 	blockInterval = 50 * time.Microsecond
 )
 
@@ -42,7 +43,8 @@ type txQueue struct {
 	pending uint32           // entries that were not published yet; guarded by mu
 	down    bool             // the last kick found the device down; guarded by mu
 	closed  bool             // the rings are no more; guarded by mu
-	retry   *time.Timer      // kicks again, or nil; guarded by mu
+	retry   *time.Timer      // kicks again, nil until it has to; guarded by mu
+	armed   bool             // retry runs; guarded by mu
 }
 
 // newTxQueue makes a queue whose chunks are all free.
@@ -64,7 +66,6 @@ func (q *txQueue) stop() {
 	q.closed = true
 	if q.retry != nil {
 		q.retry.Stop()
-		q.retry = nil
 	}
 }
 
@@ -83,7 +84,8 @@ func (q *txQueue) stop() {
 // is the last, it is counted and passed over.
 //
 // What is written while frames are being delivered may be sent only after the
-// delivery of a batch of up to 64 frames, with one system call for all.
+// delivery of a batch of up to 64 frames, with one system call for all, or a
+// millisecond later.
 func (e *Endpoint) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
 	list := pkts.AsSlice()
 	if len(e.tx) == 1 {
@@ -293,6 +295,7 @@ func (q *txQueue) flush() {
 	// A receiver stops delivering and then looks at deferred; either it sees
 	// the store or we see that it has stopped.
 	if q.e.delivering.Load() > 0 {
+		q.kickLater() // a delivery may take long
 		return
 	}
 	if q.deferred.Swap(false) {
@@ -354,21 +357,31 @@ func (q *txQueue) kick() {
 	q.kickLater()
 }
 
-// kickLater kicks the kernel again in a moment, whether or not somebody writes
-// until then.
+// kickLater kicks the kernel again in a moment if there still is something in the
+// ring, whether or not somebody writes until then.
 func (q *txQueue) kickLater() {
-	if q.retry != nil || q.closed {
+	switch {
+	case q.armed || q.closed:
+		return
+	case q.retry == nil:
+		q.retry = time.AfterFunc(retryInterval, q.kickAgain)
+	default:
+		q.retry.Reset(retryInterval)
+	}
+	q.armed = true
+}
+
+// kickAgain is what kickLater announced.
+func (q *txQueue) kickAgain() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.armed = false
+	if q.closed || q.down || q.k.tx.drained() {
 		return
 	}
-	q.retry = time.AfterFunc(retryInterval, func() {
-		q.mu.Lock()
-		defer q.mu.Unlock()
-		q.retry = nil
-		if !q.closed {
-			q.kick()
-			q.reap()
-		}
-	})
+	q.deferred.Store(false)
+	q.kick()
+	q.reap()
 }
 
 // wakeTx makes the kernel look at the transmit ring of fd. The call does not
