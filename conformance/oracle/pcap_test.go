@@ -334,6 +334,10 @@ func heapOf(f func() any) int64 {
 
 // TestLongFiles reads much more than may be kept of it.
 func TestLongFiles(t *testing.T) {
+	size := int64(20 << 20)
+	if testing.Short() {
+		size = 6 << 20
+	}
 	le := binary.LittleEndian
 	start := (&ngFrom{AppendByteOrder: le}).header().iface(6).b
 	option := append(make([]byte, 8), 2, 0, 0, 128)
@@ -346,7 +350,7 @@ func TestLongFiles(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var c *Checker
 			used := heapOf(func() any {
-				in, err := openFrames(&repeated{head: start, part: part, left: 20 << 20})
+				in, err := openFrames(&repeated{head: start, part: part, left: size})
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -1,5 +1,7 @@
 package oracle
 
+import "slices"
+
 // Tier says how much a finding weighs.
 type Tier string
 
@@ -137,5 +139,5 @@ func init() {
 	}
 }
 
-// Rules returns all rules, those of the hard tier first.
-func Rules() []Rule { return rules[:] }
+// Rules returns a copy of all rules, those of the hard tier first.
+func Rules() []Rule { return slices.Clone(rules[:]) }
