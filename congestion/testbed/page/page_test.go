@@ -19,7 +19,7 @@ func results(t *testing.T) []*testbed.Result {
 	t.Helper()
 	sweep := testbed.Sweep{}
 	for _, name := range []string{"loss/1%", "coexist/1bdp"} {
-		s, err := testbed.Expand(name, testbed.Params{Stack: "tcpx", Algorithms: []string{"reno", "cubic"}, Duration: 2 * time.Second, Seed: 1})
+		s, err := testbed.Expand(name, testbed.Params{Stack: "tcpx", Algorithms: []string{"reno", "cubic"}, Duration: 500 * time.Millisecond, Seed: 1})
 		if err != nil {
 			t.Fatal(err)
 		}
