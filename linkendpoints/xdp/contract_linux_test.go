@@ -25,7 +25,7 @@ func TestContract(t *testing.T) {
 		{"generic with jumbo frames", 9000, 1, Options{Mode: Generic}, Generic},
 		{"generic with the largest MTU", 65535, 1, Options{Mode: Generic}, Generic},
 		{"two queues", 1500, 2, Options{}, Copy},
-		{"few frames", 1500, 1, Options{Frames: 64, Backpressure: Block}, Copy},
+		{"few frames", 1500, 1, Options{Frames: 256, Backpressure: Block}, Copy}, // a burst of the suite fits,
 		{"busy polling", 1500, 1, Options{BusyPoll: 50 * time.Microsecond}, Copy},
 		{"promiscuous", 1500, 1, Options{Promiscuous: true}, Copy},
 	} {
