@@ -81,9 +81,10 @@ func TestKernelXDP(t *testing.T) {
 			t.Errorf("curl got %d bytes that are not the %d sent, %v", m, n, err)
 		}
 
+		const enough = 32 << 20 // bytes; what is in buffers when they are sent is lost, since iperf3 resets
 		for _, direction := range [][]string{nil, {"--reverse"}} {
 			out := l.Run(t, "iperf3", append([]string{
-				"--client", stackIP[version], "--port", "5201", "--bytes", strconv.FormatInt(size(32<<20), 10), "--json",
+				"--client", stackIP[version], "--port", "5201", "--bytes", strconv.Itoa(enough), "--json",
 			}, direction...)...)
 			var result struct {
 				End struct {
@@ -96,7 +97,7 @@ func TestKernelXDP(t *testing.T) {
 			if err := json.Unmarshal([]byte(out), &result); err != nil {
 				t.Fatalf("%v in %s", err, out)
 			}
-			if got := result.End.Received.Bytes; got < size(16<<20) {
+			if got := result.End.Received.Bytes; got < enough/2 {
 				t.Errorf("iperf3 received %d bytes", got)
 			}
 			t.Logf("%v %5.2f Gbit/s", direction, result.End.Received.Rate/1e9)
