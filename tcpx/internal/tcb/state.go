@@ -62,7 +62,6 @@ var arrows = [...]set{
 // sets of states that the rules of §3.10 name together
 var (
 	synchronized = of(StateEstablished, StateFinWait1, StateFinWait2, StateCloseWait, StateClosing, StateLastAck, StateTimeWait)
-	canSend      = of(StateEstablished, StateCloseWait)
 	canReceive   = of(StateEstablished, StateFinWait1, StateFinWait2)
 )
 
