@@ -57,6 +57,7 @@ func TestParseWhole(t *testing.T) {
 	at := func(line, column int) Position { return Position{"whole.pkt", line, column} }
 	want := &Script{
 		Name:        "whole.pkt",
+		Source:      src,
 		Description: "Test that a server answers.\nIt has two lines.",
 		Tags: Tags{
 			Title:         "a server answers",

@@ -16,7 +16,7 @@ import (
 // ignoreLayout leaves out of a comparison what String does not keep.
 var ignoreLayout = cmp.Options{
 	cmpopts.IgnoreTypes(Position{}),
-	cmpopts.IgnoreFields(Script{}, "Name", "Description", "Tags"),
+	cmpopts.IgnoreFields(Script{}, "Name", "Description", "Tags", "Source"),
 	cmpopts.IgnoreFields(Event{}, "Comment", "Source"),
 	cmpopts.EquateComparable(netip.Addr{}),
 	cmp.Comparer(func(a, b Formula) bool { return a.String() == b.String() }),
