@@ -123,6 +123,9 @@ func TestBenchCCJSONNames(t *testing.T) {
 
 // Parts that machines of a matrix run, merged in any order, are the report of the whole.
 func TestBenchCCShardsMerge(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs a sweep twice")
+	}
 	dir := t.TempDir()
 	file := func(name string) string { return filepath.Join(dir, name) }
 	bench := func(args ...string) string {
