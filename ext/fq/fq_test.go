@@ -146,13 +146,85 @@ func TestSparseFlowGoesFirst(t *testing.T) {
 	l := newLink()
 	d := New(l, l.clock, Options{LinkRate: 1_000_000})
 	defer d.Close()
-	mustWrite(t, d, 1, 1500, 50)
-	l.run(10 * time.Millisecond)
+	for flow := range uint32(10) {
+		mustWrite(t, d, 10+flow, 1500, 50)
+	}
+	l.run(100 * time.Millisecond) // all have had their first turn
 	n := len(l.sent)
 	mustWrite(t, d, 2, 100, 1)
 	l.run(3 * time.Millisecond)
-	if at := slices.IndexFunc(l.sent, func(s string) bool { return s[0] == '2' }); at < 0 || at > n+1 {
+	if at := slices.IndexFunc(l.sent, func(s string) bool { return s[0] == '2' }); at != n {
 		t.Errorf("the sparse flow's packet was number %d behind %d that had left: %v", at, n, l.sent)
+	}
+}
+
+// A flow that has the next packet ready whenever one has left is not new each time (RFC 8290 §4.2): it takes turns with the others.
+func TestSinglePacketsTakeTurns(t *testing.T) {
+	l := newLink()
+	d := New(l, l.clock, Options{LinkRate: 1_000_000})
+	defer d.Close()
+	last := 0
+	l.answer = func() {
+		if l.bytes[2] > last {
+			last = l.bytes[2]
+			mustWrite(t, d, 2, 1500, 1)
+		}
+	}
+	mustWrite(t, d, 1, 1500, 100)
+	mustWrite(t, d, 2, 1500, 1)
+	l.run(100 * time.Millisecond)
+	if a, b := l.bytes[1], l.bytes[2]; a < b-2*3028 || b < a-2*3028 {
+		t.Errorf("one flow sent %d bytes and the other %d", a, b)
+	}
+}
+
+// Time that passed unused is made up for by a millisecond and no more.
+func TestUnusedTimeIsNotSaved(t *testing.T) {
+	l := newLink()
+	d := New(l, l.clock, Options{LinkRate: 1_000_000}) // 100 bytes are 0.1 ms
+	defer d.Close()
+	l.run(time.Second)
+	mustWrite(t, d, 1, 100, 50)
+	if n := len(l.sent); n < 10 || n > 11 {
+		t.Errorf("%d packets of 0.1 ms left at once, want a millisecond's worth", n)
+	}
+}
+
+// With both rates a packet waits for the later of its flow's time and the link's.
+func TestBothRates(t *testing.T) {
+	l := newLink()
+	d := New(l, l.clock, Options{FlowRate: 100_000, LinkRate: 50_000}) // 1000 bytes are 10 ms of the flow and 20 ms of the link
+	defer d.Close()
+	mustWrite(t, d, 1, 1000, 3)
+	l.run(time.Second)
+	if want := []string{"1@0s", "1@19ms", "1@39ms"}; !slices.Equal(l.sent, want) {
+		t.Errorf("sent %v, want %v", l.sent, want)
+	}
+}
+
+// Flows come back from their rest in the order of their times, whatever the order in which they went.
+func TestRestEndsInOrder(t *testing.T) {
+	l := newLink()
+	d := New(l, l.clock, Options{FlowRate: 100_000})
+	defer d.Close()
+	var want []string
+	sizes := []int{900, 300, 1400, 200, 700, 1100, 500, 1300, 400, 1000, 600, 800, 1200}
+	for i, size := range sizes {
+		mustWrite(t, d, uint32(i+1), size, 2)
+		want = append(want, fmt.Sprintf("%d@%v", i+1, time.Duration(size)*10*time.Microsecond-time.Millisecond))
+	}
+	first := len(l.sent)
+	l.run(time.Second)
+	got := slices.Clone(l.sent[first:])
+	byTime := slices.Clone(want)
+	slices.SortFunc(byTime, func(a, b string) int {
+		var x, y int
+		fmt.Sscanf(a, "%d@", &x)
+		fmt.Sscanf(b, "%d@", &y)
+		return sizes[x-1] - sizes[y-1]
+	})
+	if !slices.Equal(got, byTime) {
+		t.Errorf("sent %v, want %v", got, byTime)
 	}
 }
 
@@ -243,6 +315,9 @@ func TestClose(t *testing.T) {
 	if _, ok := write(t, d, 1, 1000).(*tcpip.ErrClosedForSend); !ok {
 		t.Error("a packet was accepted after Close")
 	}
+	if l.clock.Armed() != 0 {
+		t.Error("a timer is armed after Close")
+	}
 	n := len(l.sent)
 	l.run(time.Hour)
 	if len(l.sent) != n {
@@ -252,7 +327,8 @@ func TestClose(t *testing.T) {
 
 // Packets without a hash are told apart by what they carry.
 func TestFlowsWithoutHash(t *testing.T) {
-	d := New(newLink(), vclock.New(), Options{Seed: 7})
+	d, other := New(newLink(), vclock.New(), Options{Seed: 7}), New(newLink(), vclock.New(), Options{Seed: 8})
+	keyOf := d.key
 	ports := func(src, dst byte, fragment uint16) uint32 {
 		pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{ReserveHeaderBytes: 100})
 		defer pkt.DecRef()
@@ -260,7 +336,7 @@ func TestFlowsWithoutHash(t *testing.T) {
 		ip := header.IPv4(pkt.NetworkHeader().Push(header.IPv4MinimumSize))
 		ip.Encode(&header.IPv4Fields{Protocol: 17, FragmentOffset: fragment, SrcAddr: tcpip.AddrFrom4([4]byte{10, 0, 0, 1}), DstAddr: tcpip.AddrFrom4([4]byte{10, 0, 0, 2})})
 		pkt.NetworkProtocolNumber = header.IPv4ProtocolNumber
-		return d.key(pkt)
+		return keyOf(pkt)
 	}
 	first := ports(1, 2, 0)
 	if again := ports(1, 2, 0); again != first {
@@ -271,6 +347,9 @@ func TestFlowsWithoutHash(t *testing.T) {
 	}
 	if ports(1, 2, 800) != ports(3, 4, 800) {
 		t.Error("what a fragment carries was taken for ports")
+	}
+	if keyOf = other.key; ports(1, 2, 0) == first {
+		t.Error("the seed makes no difference")
 	}
 }
 

@@ -137,7 +137,9 @@ func (d *dualPI2) takeLow(now time.Duration) (packet, bool) {
 	if coupled >= 1 && d.low.recur(d.base*d.base) {
 		return p, false
 	}
-	d.credit += int(p.size)
+	if d.classic.len() > 0 {
+		d.credit += int(p.size)
+	}
 	native := 0.0
 	if !alone {
 		native = min(max(float64(wait-dualPI2MinTh)/float64(dualPI2Range), 0), 1)
@@ -154,7 +156,9 @@ func (d *dualPI2) takeClassic() (packet, bool) {
 	if d.classic.recur(d.base*d.base) && !d.env.mark(&p) {
 		return p, false
 	}
-	d.credit -= int(p.size) * (dualPI2Classic - 1)
+	if d.low.len() > 0 {
+		d.credit -= int(p.size) * (dualPI2Classic - 1)
+	}
 	return p, true
 }
 

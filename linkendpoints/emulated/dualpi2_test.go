@@ -109,3 +109,53 @@ func TestDualPI2DoesNotStarveClassic(t *testing.T) {
 		t.Error("nothing was dropped under overload")
 	}
 }
+
+// Low latency that had the link for itself owes nothing to classic traffic that comes later.
+func TestDualPI2CountsOnlyWhileBothWait(t *testing.T) {
+	b := newBench(DualPI2{})
+	for range 1000 {
+		b.now += 200 * time.Microsecond
+		b.offer(1, 1500, ecnECT1)
+		b.q.dequeue(b.now)
+	}
+	for range 10 {
+		b.offer(1, 1500, ecnECT1)
+		b.offer(2, 1500, ecnNotECT)
+	}
+	if p, _ := b.q.dequeue(b.now); p.flow != 1 {
+		t.Error("classic traffic went first")
+	}
+}
+
+// What allows marks is marked in place of a drop; CE waits with ECT(1), since a mark does not tell which of the two it was (RFC 9332 §2.5.1.1).
+func TestDualPI2Classes(t *testing.T) {
+	b := newBench(DualPI2{Packets: 1 << 20})
+	credit := 0.0
+	for range 20_000 {
+		b.now += 200 * time.Microsecond
+		for credit += 1.02; credit >= 1; credit-- {
+			b.offer(1, 1500, 2)
+		}
+		b.q.dequeue(b.now)
+	}
+	if b.marked == 0 || len(b.dropped) > 0 {
+		t.Errorf("of ECT(0) %d were marked and %d dropped", b.marked, len(b.dropped))
+	}
+	b = newBench(DualPI2{})
+	for _, ecn := range []uint8{ecnNotECT, ecnECT1, 2, ecnCE} {
+		b.offer(1, 1500, ecn)
+	}
+	if d := b.q.(*dualPI2); d.low.len() != 2 || d.classic.len() != 2 {
+		t.Errorf("%d packets of low latency, %d classic, want 2 and 2", d.low.len(), d.classic.len())
+	}
+}
+
+func TestDualPI2Limit(t *testing.T) {
+	b := newBench(DualPI2{Packets: 10})
+	for i := range 20 {
+		b.offer(1, 1500, uint8(i%2))
+	}
+	if b.q.packets() != 10 || b.causes[DropOverflow] != 10 {
+		t.Errorf("%d packets wait, %d dropped, want 10 and 10", b.q.packets(), b.causes[DropOverflow])
+	}
+}
