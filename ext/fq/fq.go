@@ -304,11 +304,7 @@ func (d *Discipline) nextTime() (at tcpip.MonotonicTime, ok bool) {
 	case d.fresh.head != nil || d.old.head != nil:
 		return d.linkFree, true
 	case len(d.resting) > 0:
-		at = d.resting[0].free
-		if at.Before(d.linkFree) {
-			at = d.linkFree
-		}
-		return at, true
+		return d.resting[0].free, true
 	}
 	return at, false
 }

@@ -80,7 +80,7 @@ type dualPI2 struct {
 	base       float64       // p'
 	prev       time.Duration // the classic delay at the last update
 	nextUpdate time.Duration
-	// credit is what low latency owes to classic traffic, in bytes, while both wait.
+	// credit is what low latency owes to classic traffic, in bytes. It changes only while both wait.
 	credit int
 }
 
@@ -122,7 +122,6 @@ func (d *dualPI2) dequeue(now time.Duration) (packet, bool) {
 // lowFirst decides between the queues: low latency first, but for classic traffic's part.
 func (d *dualPI2) lowFirst() bool {
 	if d.low.len() == 0 || d.classic.len() == 0 {
-		d.credit = 0
 		return d.low.len() > 0
 	}
 	return d.credit <= 0

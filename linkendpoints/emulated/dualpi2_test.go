@@ -110,7 +110,7 @@ func TestDualPI2DoesNotStarveClassic(t *testing.T) {
 	}
 }
 
-// Low latency that had the link for itself owes nothing to classic traffic that comes later.
+// Who had the link alone neither owes nor has saved anything when the other comes.
 func TestDualPI2CountsOnlyWhileBothWait(t *testing.T) {
 	b := newBench(DualPI2{})
 	for range 1000 {
@@ -124,6 +124,25 @@ func TestDualPI2CountsOnlyWhileBothWait(t *testing.T) {
 	}
 	if p, _ := b.q.dequeue(b.now); p.flow != 1 {
 		t.Error("classic traffic went first")
+	}
+	b = newBench(DualPI2{})
+	for range 1000 {
+		b.now += 200 * time.Microsecond
+		b.offer(2, 1500, ecnNotECT)
+		b.q.dequeue(b.now)
+	}
+	for range 30 {
+		b.offer(1, 1500, ecnECT1)
+		b.offer(2, 1500, ecnNotECT)
+	}
+	classic := 0
+	for range 20 {
+		if p, _ := b.q.dequeue(b.now); p.flow == 2 {
+			classic++
+		}
+	}
+	if classic < 1 || classic > 3 {
+		t.Errorf("%d of 20 packets were classic, want a tenth", classic)
 	}
 }
 
