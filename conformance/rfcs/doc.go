@@ -3,9 +3,19 @@
 // SACK, RACK, challenge ACKs, ECN, Path MTU discovery.
 //
 // These RFCs do not number their requirements. An ID is made of the RFC and the
-// section, with a letter where a section has several: RFC5961-3.2-b. The level is
-// that of the RFC's key word (RFC 2119), or "rule" for what it says without one.
-// What is required is put in our words.
+// section, with a letter where a section has several: RFC5961-3.2-b. What is
+// required is put in our words.
+//
+// The level is that of the RFC's key word (RFC 2119), or "rule" for what it says
+// without one. RECOMMENDED counts as SHOULD, the "must" of RFC 8201, which writes
+// key words in lower case, as MUST, and "could" for an action that is left open as
+// MAY. The level is that of the step, also where an RFC
+// leaves it open whether to do a thing at all: F-RTO, PAWS and the mitigations of
+// RFC 5961 are optional, and their steps are MUSTs for who does them.
+//
+// Section, level and meaning of each row were compared with the text of its RFC,
+// except for RFC 9937 (PRR), whose row rests on RFC 6937, its predecessor, and on
+// how others cite its section 6.
 //
 // Each row names the tests that prove it.
 package rfcs
