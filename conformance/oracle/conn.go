@@ -42,6 +42,7 @@ type half struct {
 	haveISN bool // the offsets mean something
 	synSeen bool
 	synAck  bool // the SYN that was seen had ACK
+	crossed bool // and one without ACK came before it: both ends opened actively
 	oldISN  uint32
 	haveOld bool
 	states  stateSet

@@ -47,7 +47,7 @@ func (o *options) ofSYN() string {
 // begin starts the numbering of the sender at its SYN.
 func (x *exchange) begin(synAck bool) {
 	x.s.begin(x.p.seq)
-	x.s.synSeen, x.s.synAck, x.s.opts = true, synAck, x.p.opts
+	x.s.synSeen, x.s.synAck, x.s.crossed, x.s.opts = true, synAck, false, x.p.opts
 	x.s.acked, x.s.edge, x.s.last = -1, -1, -1
 }
 
@@ -112,8 +112,10 @@ func (x *exchange) synAck() {
 	if !s.synSeen || p.seq != s.isn {
 		x.begin(true)
 	}
+	s.crossed = s.crossed || !s.synAck
 	s.synAck, cn.reused = true, false
-	if r.synSeen {
+	// Where SYNs cross, what is offered is an end's own, and a SYN-ACK may repeat it.
+	if r.synSeen && !s.crossed {
 		if x.breaks(ruleNotOffered, (!p.opts.hasWS || r.opts.hasWS) && (!p.opts.hasTS || r.opts.hasTS)) {
 			x.add(ruleNotOffered, 1, "the SYN-ACK has an option that the SYN had not")
 		}

@@ -74,6 +74,12 @@ var hardCases = []struct {
 		{"SACK may be", `
 			0.00 > S  0 mss 1000
 			0.01 < S. 0 ack 1 mss 1000 sackok`, nil, false},
+		{"repeated where SYNs cross", `
+			0.00 > S  0 mss 1000 ws 2 ts 1:0
+			0.01 < S  0 mss 1000
+			0.02 > S. 0 ack 1 mss 1000 ws 2 ts 2:0
+			0.50 > S. 0 ack 1 mss 1000 ws 2 ts 3:0
+			0.51 < .  1 ack 1`, nil, false},
 		{"declined", `
 			0.00 > S  0 mss 1000 ws 2 ts 1:0
 			0.01 < S. 0 ack 1 mss 1000`, nil, false},

@@ -92,7 +92,7 @@ var rules = [ruleCount]Rule{
 	ruleReserved:      {ID: "reserved", Section: "RFC 9293 3.1", Text: "reserved bits are zero"},
 	ruleAckFlag:       {ID: "ack-flag", Section: "RFC 9293 3.1", Text: "every segment but a first SYN and a RST has the ACK flag"},
 	ruleSynOptions:    {ID: "syn-options", Section: "RFC 9293 3.2 MUST-65, RFC 2018 2, RFC 7323 2.2", Text: "MSS, window scale and SACK-permitted are in segments with SYN only"},
-	ruleNotOffered:    {ID: "not-offered", Section: "RFC 7323 2.2, 3.2", Text: "window scale and timestamps are in a SYN-ACK only if the SYN had them"},
+	ruleNotOffered:    {ID: "not-offered", Section: "RFC 7323 2.2, 3.2", Text: "window scale and timestamps are in the answer to a SYN only if the SYN had them"},
 	ruleWindow:        {ID: "window", Section: "RFC 9293 3.4, 3.8.6.1", Text: "no data lies beyond the right edge that the receiver has advertised, but for a probe of one octet", Complete: true},
 	ruleSameBytes:     {ID: "same-bytes", Section: "RFC 9293 3.8.1", Text: "an octet has the same value each time it is sent"},
 	ruleAckUnsent:     {ID: "ack-unsent", Section: "RFC 9293 3.4", Text: "what is acknowledged was sent", Complete: true},
