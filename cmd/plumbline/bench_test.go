@@ -57,7 +57,7 @@ func TestBenchCCWrongUsage(t *testing.T) {
 		{[]string{"--cc", "vegas"}, `--cc: tcpx has no "vegas"; it has bbr, cubic, reno`},
 		{[]string{"--cc", "cubic,vegas", "--stack", "tcpx,gvisor"}, `--cc: tcpx has no "vegas"`},
 		{[]string{"--cc", "bbr", "--stack", "gvisor"}, `--cc: gvisor has no "bbr"; it has cubic, reno`},
-		{[]string{"--stack", "lwip"}, `--stack: there is no stack "lwip"; there are tcpx, tcpx-paced, gvisor`},
+		{[]string{"--stack", "lwip"}, `--stack: there is no stack "lwip"; there are tcpx, tcpx-paced, tcpx-no-timestamps, gvisor`},
 		{[]string{"--shard", "4/3"}, `--shard: "4/3" is not of the form i/n with 1 <= i <= n`},
 		{[]string{"--duration", "-1s"}, "--duration -1s is negative"},
 		{[]string{"--duration", "48h"}, "scenario clean: Duration: 48h0m0s is not between"},

@@ -25,29 +25,46 @@ type Kind struct {
 
 	// protocol makes its TCP with buffers of that size in bytes.
 	protocol func(buffer int) stack.TransportProtocolFactory
+	// headers is what IPv4 and TCP take of a full packet, in bytes.
+	headers int
 	// goroutines tells that it hands segments to goroutines of its own, which have to come to rest before time goes on.
 	goroutines bool
 }
+
+// Sizes of headers in bytes: IPv4 and TCP without options, and the timestamps option with its padding.
+const (
+	plainHeaders     = 40
+	timestampsOption = 12
+)
 
 // Kinds returns the kinds of TCP that there are.
 func Kinds() []Kind {
 	return []Kind{
 		{
 			Name: "tcpx", About: "Plumbline's TCP",
-			Algorithms: congestion.Names,
-			protocol:   func(buffer int) stack.TransportProtocolFactory { return tcpx.New(unlimited(buffer)...) },
+			Algorithms: congestion.Names, headers: plainHeaders + timestampsOption,
+			protocol: func(buffer int) stack.TransportProtocolFactory { return tcpx.New(unlimited(buffer)...) },
 		},
 		{
 			Name: "tcpx-paced", About: "Plumbline's TCP, which paces Reno and CUBIC as well",
-			Algorithms: congestion.Names,
+			Algorithms: congestion.Names, headers: plainHeaders + timestampsOption,
 			protocol: func(buffer int) stack.TransportProtocolFactory {
 				return tcpx.New(append(unlimited(buffer), tcpx.WithPacing(true))...)
+			},
+		},
+		{
+			// PAWS discards what arrives later than a retransmission that was sent after it (RFC 7323 §5.3): beside tcpx this shows what that costs.
+			Name: "tcpx-no-timestamps", About: "Plumbline's TCP without the timestamps option, and so without PAWS",
+			Algorithms: congestion.Names, headers: plainHeaders,
+			protocol: func(buffer int) stack.TransportProtocolFactory {
+				return tcpx.New(append(unlimited(buffer), tcpx.WithTimestamps(false))...)
 			},
 		},
 		{
 			Name: "gvisor", About: "the TCP that comes with gVisor's netstack",
 			Algorithms: func() []string { return []string{"cubic", "reno"} },
 			protocol:   stockProtocol,
+			headers:    plainHeaders + timestampsOption,
 			goroutines: true,
 		},
 	}

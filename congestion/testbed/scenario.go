@@ -55,14 +55,17 @@ func (s *Scenario) BaseRTT() time.Duration { return s.Forward.Delay + s.Reverse.
 // BDP returns the bandwidth-delay product of the path in bytes.
 func (s *Scenario) BDP() int { return s.Capacity().Bytes(s.BaseRTT()) }
 
-// Ceiling returns the most payload that the bottleneck carries, in bits a second: its capacity without headers.
+// Ceiling returns the most payload that the bottleneck carries, in bits a second: its capacity without the headers of the stack that has the least.
 func (s *Scenario) Ceiling() float64 {
+	headers := plainHeaders + timestampsOption
+	for i := range s.Flows {
+		if k, err := KindOf(s.Flows[i].Stack); err == nil {
+			headers = min(headers, k.headers)
+		}
+	}
 	mtu := float64(s.mtu())
-	return float64(s.Capacity()) * (mtu - headers) / mtu
+	return float64(s.Capacity()) * (mtu - float64(headers)) / mtu
 }
-
-// headers is what IPv4, TCP and its timestamps take of a packet.
-const headers = 52
 
 func (s *Scenario) mtu() uint32 {
 	if s.MTU == 0 {
