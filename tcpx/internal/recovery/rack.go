@@ -69,8 +69,7 @@ func (r *RACK) Delivered(s *Segment, was Flags, now congestion.Time, minRTT time
 	if !r.valid || r.fack.Less(end) {
 		r.fack = end
 	} else if end.Less(r.fack) && was&EverRetrans == 0 {
-		r.ReorderingSeen = true
-		r.Reorderings++
+		r.Reordered()
 	}
 	rtt := now - s.State.SentTime
 	if was&EverRetrans != 0 {
@@ -83,6 +82,13 @@ func (r *RACK) Delivered(s *Segment, was Flags, now congestion.Time, minRTT time
 		r.valid = true
 		r.XmitTime, r.TxSeq, r.RTT = s.State.SentTime, s.State.TxSeq, rtt
 	}
+}
+
+// Reordered takes note of reordering (§6.2 step 3): a segment arrived late, or a fast recovery turned out to be a mistake. The latter is all there is to see where each late
+// segment has been retransmitted before it arrives.
+func (r *RACK) Reordered() {
+	r.ReorderingSeen = true
+	r.Reorderings++
 }
 
 // DSACK adapts the window to an ACK that carries a DSACK, at most once a round trip (§6.2 step 4).

@@ -340,8 +340,11 @@ func (t *TCB) spurious(s *Segment, n *ackNews) bool {
 // undo withdraws the loss marks; concluded makes the controller restore its state (RFC 4015, RFC 9438 §4.9).
 func (t *TCB) undo(now Time, n *ackNews) {
 	r := &t.rec
-	if r.signal == congestion.RTO {
+	switch r.signal {
+	case congestion.RTO:
 		t.owner.Count(CountSpuriousRTO, 1)
+	case congestion.FastRecovery:
+		t.rack.Reordered()
 	}
 	t.owner.Count(CountSpuriousRecovery, 1)
 	t.rtx.ClearLost()

@@ -471,6 +471,36 @@ func TestUndo(t *testing.T) {
 	})
 }
 
+// TestUndoShowsReordering: a fast recovery that was a mistake is proof of reordering (RFC 8985 §6.2 step 3), also if each late segment is retransmitted before
+// it arrives, so that none is ever delivered late without having been sent twice. What is late from then on gets the reordering window.
+func TestUndoShowsReordering(t *testing.T) {
+	const first = `
+		write 10 > 0 1 2 3 4 5 6 7 8 9
+		after 100ms
+		ack 0 sack 1-4 > 0
+		after 5ms
+	`
+	const second = `
+		write 8 > 10 11 12 13 14 15 16 17
+		after 100ms
+		ack 10 sack 11-15 ecr 105
+		after 5ms
+		ack 18 ecr 105
+		has state=0 recoveries=1
+	`
+	playAll(t, []script{
+		{name: "Eifel", change: []func(*rig){withTS}, play: first + `
+			ack 10 ecr 0
+			has state=0 spurious=1
+		` + second},
+		{name: "DSACK", play: first + `
+			ack 10
+			ack 10 dsack 0-1
+			has state=0 spurious=1
+		` + second},
+	})
+}
+
 // TestUndoThenLoss: what is really lost beside a spurious retransmission is found by RACK after the undo, not by the next time-out.
 func TestUndoThenLoss(t *testing.T) {
 	playAll(t, []script{{change: []func(*rig){withTS}, play: `
