@@ -78,32 +78,9 @@ func (q *txQueue) close() {
 //
 // The packets' payload is not copied.
 func (e *Endpoint) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
-	list := pkts.AsSlice()
-	if len(e.tx) == 1 {
-		return e.tx[0].write(list)
-	}
-	// Neighbours of one flow go together; the order within a flow is kept.
-	done := 0
-	for done < len(list) {
-		q := e.tx[frame.Queue(list[done], len(e.tx))]
-		end := done + 1
-		for end < len(list) && e.tx[frame.Queue(list[end], len(e.tx))] == q {
-			end++
-		}
-		n, err := q.write(list[done:end])
-		switch err.(type) {
-		case nil:
-		case *tcpip.ErrMessageTooLong, *tcpip.ErrMalformedHeader:
-			// It is the last of these, and perhaps not of all.
-			if end == len(list) {
-				return done + n, err
-			}
-		default:
-			return done + n, err
-		}
-		done = end
-	}
-	return done, nil
+	return frame.WriteQueues(pkts.AsSlice(), len(e.tx), func(queue int, list []*stack.PacketBuffer) (int, tcpip.Error) {
+		return e.tx[queue].write(list)
+	})
 }
 
 // write writes packets of one queue, as described at WritePackets.
