@@ -23,8 +23,8 @@ func (x *exchange) header() {
 		}
 	}
 	if p.opts.hasTS && !p.has(flagACK) && !p.has(flagRST) {
-		if x.breaks(ruleTSEcho, p.opts.tsecr == 0) {
-			x.add(ruleTSEcho, 1, "the timestamp echo is %d in a segment without ACK", p.opts.tsecr)
+		if x.breaks(softEchoWithoutAck, p.opts.tsecr == 0) {
+			x.add(softEchoWithoutAck, 0.9, "the timestamp echo is %d in a segment without ACK", p.opts.tsecr)
 		}
 	}
 }

@@ -245,7 +245,6 @@ var hardCases = []struct {
 	{ruleTSEcho, []ruleCase{
 		{"never sent", modern + `
 			0.03 > .  1 ack 1 ts 102:201 win 16383`, []string{"ts-echo@4"}, false},
-		{"in a SYN", `0.00 > S  0 mss 1000 ts 1:7`, []string{"ts-echo@1"}, false},
 		{"an old one", modern + `
 			0.03 < P. 1+10 ack 1 ts 210:101 win 16383
 			0.04 > .  1 ack 11 ts 102:200 win 16383`, nil, false},

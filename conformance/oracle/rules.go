@@ -77,6 +77,7 @@ const (
 	softFinPrompt
 	softNoReset
 	softPendingData
+	softEchoWithoutAck
 
 	ruleCount
 
@@ -102,7 +103,7 @@ var rules = [ruleCount]Rule{
 	ruleSackPermitted: {ID: "sack-permitted", Section: "RFC 2018 2", Text: "SACK blocks are sent only to a peer that permitted them"},
 	ruleRST:           {ID: "rst", Section: "RFC 9293 3.5.2", Text: "a RST has the numbers of what it answers, or those of its connection"},
 	ruleTSMonotonic:   {ID: "ts-monotonic", Section: "RFC 7323 4.1", Text: "timestamp values do not go back", Near: true},
-	ruleTSEcho:        {ID: "ts-echo", Section: "RFC 7323 3.2", Text: "a timestamp echo is of a timestamp that the peer sent, and zero without ACK", Complete: true},
+	ruleTSEcho:        {ID: "ts-echo", Section: "RFC 7323 3.2", Text: "a timestamp echo is of a timestamp that the peer sent", Complete: true},
 	ruleTSMissing:     {ID: "ts-missing", Section: "RFC 7323 3.2", Text: "timestamps, once negotiated, are in every segment that is no RST, and in none otherwise"},
 	ruleFIN:           {ID: "fin", Section: "RFC 9293 3.6", Text: "a stream ends at one place, and no data lies behind its FIN"},
 	ruleState:         {ID: "state", Section: "RFC 9293 3.3.2, 3.10", Text: "there is a state in which a TCP sends the segment"},
@@ -128,6 +129,7 @@ var rules = [ruleCount]Rule{
 	softFinPrompt:      {ID: "fin-prompt", Section: "RFC 2525 2.15", Text: "a FIN does not wait for the data before it to be acknowledged"},
 	softNoReset:        {ID: "reset-unread", Section: "RFC 9293 3.6.1 SHLD-3", Text: "data that arrives after a close is answered with a RST"},
 	softPendingData:    {ID: "reset-pending", Section: "RFC 9293 3.6.1 SHLD-3", Text: "a close with data that was not read sends a RST"},
+	softEchoWithoutAck: {ID: "echo-without-ack", Section: "RFC 7323 3.2", Text: "a timestamp echo is zero without ACK"},
 }
 
 func init() {

@@ -135,6 +135,10 @@ var softCases = []struct {
 		{"never read", handshake + "0.03 > . 1+1000 ack 1\n 0.04 < . 1 ack 1001 win 64535\n 0.05 < F. 1 ack 1001 win 64535\n 0.06 > F. 1001 ack 2\n 0.07 < . 2 ack 1002 win 64534", []string{"reset-pending@8"}, false},
 		{"read", handshake + "0.03 > . 1+1000 ack 1\n 0.04 < . 1 ack 1001 win 64535\n 0.05 < F. 1 ack 1001 win 65535\n 0.06 > F. 1001 ack 2\n 0.07 < . 2 ack 1002 win 65535", nil, false},
 	}},
+	{softEchoWithoutAck, []ruleCase{
+		{"in a SYN", `0.00 > S  0 mss 1000 ts 1:7`, []string{"echo-without-ack@1"}, false},
+		{"zero", `0.00 > S  0 mss 1000 ts 1:0`, nil, false},
+	}},
 }
 
 // growth is rounds of A's bulk after recovery, each of 30 ms and of more segments

@@ -294,14 +294,6 @@ var hard = []Mutant{
 		}),
 	},
 	{
-		Name: "echo-in-first-syn", Title: "a timestamp echo in a segment without ACK", Rule: "ts-echo", scenario: download,
-		fault: sending(func(_ *layer, p *wire.Packet) {
-			if v, ok := option(p, 8); ok && p.TCP.Flags == wire.SYN {
-				v[7] = 9
-			}
-		}),
-	},
-	{
 		Name: "forgets-timestamps", Title: "pure acknowledgments without the timestamps that were negotiated", Rule: "ts-missing", scenario: download,
 		fault: sending(func(_ *layer, p *wire.Packet) {
 			if isPureAck(p) {

@@ -21,6 +21,14 @@ var soft = []Mutant{
 		},
 	},
 	{
+		Name: "echo-in-first-syn", Title: "a timestamp echo in a segment without ACK", Rule: "echo-without-ack", scenario: download,
+		fault: sending(func(_ *layer, p *wire.Packet) {
+			if v, ok := option(p, 8); ok && p.TCP.Flags == wire.SYN {
+				v[7] = 9
+			}
+		}),
+	},
+	{
 		Name: "initial-window-of-20", Title: "an initial window of 20 segments", Rule: "initial-window", scenario: upload,
 		set: options{faulty("m-iw20", controller{floor: 20 * 1448})},
 	},
