@@ -9,7 +9,7 @@ import (
 	"github.com/plumbline/plumbline/conformance/runner"
 )
 
-// Covered is what became of one requirement of RFC 9293.
+// Covered is what became of one requirement, of RFC 9293 or of package rfcs.
 type Covered struct {
 	// ID, Level, Section, Group and Feature are those of the requirement.
 	// Features of several rows are joined.
@@ -130,14 +130,14 @@ var severity = []runner.Verdict{runner.Unsupported, runner.Pass, runner.XPass, r
 // that passes outweighs those that the target does not support; without a
 // script the requirement is untested, or not applicable.
 func verdictOf(id, target string, results []*runner.Result) runner.Verdict {
-	worst := -1
+	var v runner.Verdict
 	for _, r := range results {
 		if r.Target == target && slices.Contains(r.Tags.Requirements, id) {
-			worst = max(worst, slices.Index(severity, r.Verdict))
+			v = worse(v, r.Verdict)
 		}
 	}
-	if worst >= 0 {
-		return severity[worst]
+	if v != "" {
+		return v
 	}
 	if _, ok := rfc9293.NotApplicable(id); ok {
 		return runner.NotApplicable

@@ -19,18 +19,18 @@ func Explain(w io.Writer, id string, results []*runner.Result) (bool, error) {
 	i := slices.IndexFunc(rfcs.All(), func(r rfcs.Requirement) bool { return r.ID == id })
 	rows := rfc9293.Lookup(id)
 	var own []*runner.Result
-	var reason string
+	var notApplicable, unsupported string
 	switch {
 	case rows != nil:
 		for _, r := range rows {
 			fmt.Fprintf(out, "%s  %s  RFC 9293 section %s, %s\n    %s\n", r.ID, r.Level, r.Section, r.Group, r.Feature)
 		}
-		reason, _ = rfc9293.NotApplicable(id)
+		notApplicable, _ = rfc9293.NotApplicable(id)
 		own = selectResults(results, func(r *runner.Result) bool { return slices.Contains(r.Tags.Requirements, id) })
 	case i >= 0:
 		r := rfcs.All()[i]
 		fmt.Fprintf(out, "%s  %s  section %s of %s\n    %s\n", r.ID, r.Level, r.Section, r.Group(), r.Feature)
-		reason = r.NotApplicable + r.Unsupported
+		notApplicable, unsupported = r.NotApplicable, r.Unsupported
 		own = selectResults(results, func(res *runner.Result) bool { return slices.Contains(r.Tests, res.Script) })
 	default:
 		return false, nil
@@ -39,8 +39,10 @@ func Explain(w io.Writer, id string, results []*runner.Result) (bool, error) {
 	switch {
 	case len(own) > 0:
 		explainTests(out, id, own)
-	case reason != "":
-		fmt.Fprintf(out, "not applicable: %s\n", reason)
+	case notApplicable != "":
+		fmt.Fprintf(out, "not applicable: %s\n", notApplicable)
+	case unsupported != "":
+		fmt.Fprintf(out, "unsupported: %s\n", unsupported)
 	default:
 		fmt.Fprintln(out, "no test names it")
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -17,6 +18,7 @@ func mixed() []*runner.Result {
 	hostile := result("x</script><b>.pkt", "stock", "RFC 9293 3.4", runner.Fail, "MUST-13")
 	hostile.Source = "// </script><script>alert(1)</script>\n0 < S 0:0(0) win 1\n"
 	hostile.Reason = "</script> # not \\ a directive\nor is it"
+	hostile.Failure.Actual = ""
 	return []*runner.Result{
 		result("a.pkt", "good", "RFC 9293 3.5", runner.Pass, "MUST-13"),
 		result("a.pkt", "stock", "RFC 9293 3.5", runner.XFail, "MUST-13"),
@@ -27,17 +29,20 @@ func mixed() []*runner.Result {
 
 func TestTAP(t *testing.T) {
 	var b bytes.Buffer
-	if err := report.TAP(&b, mixed()); err != nil {
+	rs := mixed()
+	rs[1].Reason = "issue #7\nsays \\"
+	if err := report.TAP(&b, rs); err != nil {
 		t.Fatal(err)
 	}
 	got := b.String()
 	for _, want := range []string{
 		"TAP version 14\n1..4\nok 1 - a.pkt/ipv4/good\n",
-		"\nnot ok 2 - a.pkt/ipv4/stock # TODO because\n",
+		"\nnot ok 2 - a.pkt/ipv4/stock # TODO issue \\#7 says \\\\\n",
 		"\nok 3 - b.pkt/ipv4/good # SKIP because\n",
 		"\nnot ok 4 - x</script><b>.pkt/ipv4/stock\n  ---\n  verdict: \"FAIL\"\n",
 		"  message: \"</script> # not \\\\ a directive\\nor is it\"\n",
-		"  expected: \"> . 1:1(0) ack 1\"\n",
+		"  expected: \"> . 1:1(0) ack 1\"\n  actual: \"(nothing)\"\n  trace:\n    - \"",
+		"< . 1:1(0) ack 1 win 5\"\n    - \"",
 	} {
 		if !strings.Contains("\n"+got, want) && !strings.HasPrefix(got, want) {
 			t.Errorf("TAP lacks %q:\n%s", want, got)
@@ -58,6 +63,9 @@ func TestSnapshot(t *testing.T) {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("the snapshot lacks %q:\n%s", want, b.String())
 		}
+	}
+	if strings.Contains(b.String(), "UNTESTED") {
+		t.Errorf("the snapshot has requirements that no test names:\n%s", b.String())
 	}
 	again, err := report.ReadSnapshot(&b)
 	if err != nil {
@@ -97,6 +105,16 @@ func TestSnapshotDifferences(t *testing.T) {
 	if !strings.Contains(b.String(), "\na.pkt gone=PASS good=PASS\n") || strings.Contains(b.String(), "z.pkt") {
 		t.Errorf("a target that was not run is lost, or a script that is gone is kept:\n%s", b.String())
 	}
+	now.Merge(old, true)
+	b.Reset()
+	if err := now.Write(&b); err != nil || !strings.Contains(b.String(), "\nz.pkt good=PASS\n") {
+		t.Errorf("%v: a script is lost that was not run:\n%s", err, b.String())
+	}
+	met := report.SnapshotOf([]*runner.Result{result("a.pkt", "good", "", runner.Pass, "MUST-13")})
+	failed := report.SnapshotOf([]*runner.Result{result("a.pkt", "good", "", runner.Fail, "MUST-13")})
+	if got := failed.Diff(met, false); !slices.Contains(got, "MUST-13 on good: FAIL, was PASS") {
+		t.Errorf("a requirement that is no longer met makes no difference: %q", got)
+	}
 	if _, err := report.ReadSnapshot(strings.NewReader("a\nb PASS\n")); err == nil || !strings.HasPrefix(err.Error(), "line 2:") {
 		t.Errorf("error is %v, want one of line 2", err)
 	}
@@ -130,6 +148,7 @@ func TestPCAPNG(t *testing.T) {
 	r := result("a.pkt", "good", "", runner.Fail)
 	b := report.PCAPNG(r)
 	packets := 0
+	var at, direction []uint32
 	for len(b) > 0 {
 		n := binary.LittleEndian.Uint32(b[4:])
 		if n%4 != 0 || int(n) > len(b) || binary.LittleEndian.Uint32(b[n-4:]) != n {
@@ -137,8 +156,13 @@ func TestPCAPNG(t *testing.T) {
 		}
 		if binary.LittleEndian.Uint32(b) == 6 {
 			packets++
+			at = append(at, binary.LittleEndian.Uint32(b[16:]))
+			direction = append(direction, binary.LittleEndian.Uint32(b[n-12:]))
 		}
 		b = b[n:]
+	}
+	if !slices.Equal(at, []uint32{1e9, 1.5e9}) || !slices.Equal(direction, []uint32{1, 2}) {
+		t.Errorf("packets are of %d ns, in the directions %d", at, direction)
 	}
 	want := 0
 	for _, e := range r.Trace {
@@ -153,7 +177,10 @@ func TestPCAPNG(t *testing.T) {
 
 func TestHTMLNeedsNothingElse(t *testing.T) {
 	var b bytes.Buffer
-	if err := report.HTML(&b, mixed(), report.HTMLOptions{Seed: 3, Version: "test"}); err != nil {
+	results := mixed()
+	results[0].IP = 6
+	cell := result("matrix/ESTABLISHED/FIN", "good", "", runner.Pass)
+	if err := report.HTML(&b, append(results, result("a.pkt", "good", "", runner.Pass), cell), report.HTMLOptions{Seed: 3, Version: "test"}); err != nil {
 		t.Fatal(err)
 	}
 	text := b.String()
@@ -168,14 +195,19 @@ func TestHTMLNeedsNothingElse(t *testing.T) {
 		t.Fatal("the page has no data")
 	}
 	var data struct {
-		Targets []struct{ Name string }
+		OK      bool
+		Targets []struct {
+			Name               string
+			Runs, Requirements map[string]int
+		}
+		Events  []struct{ Name string }
 		Scripts []struct {
 			N, Src string
 			Runs   []struct {
-				V    string
-				F    *struct{ X, A string }
-				Tr   [][]any
-				Pcap []byte
+				V, IP string
+				F     *struct{ X, A string }
+				Tr    [][]any
+				Pcap  []byte
 			}
 		}
 		Requirements []report.Covered
@@ -183,8 +215,17 @@ func TestHTMLNeedsNothingElse(t *testing.T) {
 	if err := json.Unmarshal([]byte(m[1]), &data); err != nil {
 		t.Fatal(err)
 	}
-	if len(data.Targets) != 2 || len(data.Scripts) != 3 || len(data.Requirements) != 119 {
+	if len(data.Targets) != 2 || len(data.Scripts) != 4 || len(data.Requirements) != 119 {
 		t.Fatalf("%d targets, %d scripts, %d requirements", len(data.Targets), len(data.Scripts), len(data.Requirements))
+	}
+	if g, s := data.Targets[0], data.Targets[1]; data.OK || g.Runs["PASS"] != 3 || g.Requirements["PASS"] != 1 || s.Requirements["FAIL"] != 1 {
+		t.Errorf("ok is %v, and the counts are %+v", data.OK, data.Targets)
+	}
+	if len(data.Events) == 0 {
+		t.Error("the matrix has no events")
+	}
+	if ip := data.Scripts[0].Runs[0].IP; ip != "6+4" || len(data.Scripts[0].Runs) != 2 {
+		t.Errorf("runs that ended alike are not one, but %+v", data.Scripts[0].Runs)
 	}
 	hostile := data.Scripts[2]
 	if hostile.N != "x</script><b>.pkt" || !strings.Contains(hostile.Src, "<script>alert") {
@@ -198,10 +239,30 @@ func TestHTMLNeedsNothingElse(t *testing.T) {
 	}
 }
 
+func TestHTMLWithoutJavaScript(t *testing.T) {
+	var b bytes.Buffer
+	if err := report.HTML(&b, mixed(), report.HTMLOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"<tr><th>test</th><th>good</th><th>stock</th></tr>",
+		"<tr><td>a.pkt</td><td>PASS</td><td>XFAIL</td></tr>",
+		"<tr><td>b.pkt</td><td>UNSUPPORTED</td><td></td></tr>",
+		"<tr><td>x&lt;/script&gt;&lt;b&gt;.pkt</td><td></td><td>FAIL</td></tr>",
+	} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("the page lacks %q", want)
+		}
+	}
+}
+
 func TestHTMLBoundsThePackets(t *testing.T) {
 	var results []*runner.Result
 	for range 100 {
 		r := result("big.pkt", "good", "", runner.Fail)
+		for range 3000 {
+			r.Trace = append(r.Trace, runner.Entry{Kind: runner.Called, Text: "a call"})
+		}
 		r.Trace = append(r.Trace, runner.Entry{Kind: runner.Outbound, Data: make([]byte, 60_000)})
 		r.Script += string(rune('a' + len(results)%26))
 		r.Reason = strings.Repeat("!", len(results))
@@ -211,7 +272,8 @@ func TestHTMLBoundsThePackets(t *testing.T) {
 	if err := report.HTML(&b, results, report.HTMLOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	if b.Len() > 8<<20 {
+	// All of them are 6 MB, and 8 MB in base64.
+	if b.Len() < 4<<20 || b.Len() > 7<<20 {
 		t.Errorf("the page has %d octets", b.Len())
 	}
 }

@@ -50,11 +50,29 @@ func HTML(w io.Writer, results []*runner.Result, opt HTMLOptions) error {
 		"Data": template.JS(data), // json.Marshal escapes what could end the element.
 		"OK":   CountOf(results).OK(),
 		"Runs": len(results),
+
+		"Targets": targetsOf(results),
+		"Rows":    verdictRows(results),
 	})
 	if err != nil {
 		return err
 	}
 	return out.Flush()
+}
+
+// verdictRows are the tests with their verdicts by target, for browsers without
+// JavaScript.
+func verdictRows(results []*runner.Result) [][]string {
+	scripts := SnapshotOf(results).scripts
+	var rows [][]string
+	for _, name := range scriptsOf(results) {
+		row := []string{name}
+		for _, t := range targetsOf(results) {
+			row = append(row, scripts[name][t])
+		}
+		rows = append(rows, row)
+	}
+	return rows
 }
 
 // The types of the data in a page. Names are short: there are thousands.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"unicode"
 
 	"github.com/plumbline/plumbline/conformance/runner"
 )
@@ -81,20 +80,10 @@ func (s *junitSuite) add(r *runner.Result) {
 		s.Failures++
 		var text strings.Builder
 		writeResult(&text, r, true)
-		c.Failure = &junitMessage{Message: printable(string(r.Verdict) + ": " + r.Reason), Text: printable(text.String())}
+		c.Failure = &junitMessage{Message: string(r.Verdict) + ": " + r.Reason, Text: text.String()}
 	case r.Verdict != runner.Pass:
 		s.Skipped++
-		c.Skipped = &junitMessage{Message: printable(string(r.Verdict) + ": " + r.Reason)}
+		c.Skipped = &junitMessage{Message: string(r.Verdict) + ": " + r.Reason}
 	}
 	s.Cases = append(s.Cases, c)
-}
-
-// printable replaces what XML does not allow.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r == '\n' || r == '\t' || unicode.IsPrint(r) {
-			return r
-		}
-		return unicode.ReplacementChar
-	}, s)
 }

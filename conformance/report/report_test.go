@@ -164,9 +164,11 @@ func TestJUnit(t *testing.T) {
 		Tests    int `xml:"tests,attr"`
 		Failures int `xml:"failures,attr"`
 		Suites   []struct {
-			Name  string `xml:"name,attr"`
-			Cases []struct {
+			Name    string `xml:"name,attr"`
+			Skipped int    `xml:"skipped,attr"`
+			Cases   []struct {
 				Name    string `xml:"name,attr"`
+				Time    string `xml:"time,attr"`
 				Failure string `xml:"failure"`
 				Skipped *struct {
 					Message string `xml:"message,attr"`
@@ -174,14 +176,17 @@ func TestJUnit(t *testing.T) {
 			} `xml:"testcase"`
 		} `xml:"testsuite"`
 	}
+	if strings.ContainsAny(b.String(), "\x00\x1b") {
+		t.Errorf("characters that XML forbids are in\n%s", b.String())
+	}
 	if err := xml.Unmarshal(b.Bytes(), &doc); err != nil {
 		t.Fatalf("%v in\n%s", err, b.String())
 	}
-	if doc.Tests != 6 || doc.Failures != 2 || len(doc.Suites) != 2 || doc.Suites[1].Name != "stock" {
+	if doc.Tests != 6 || doc.Failures != 2 || len(doc.Suites) != 2 || doc.Suites[1].Name != "stock" || doc.Suites[1].Skipped != 1 {
 		t.Fatalf("document = %+v", doc)
 	}
 	stock := doc.Suites[1].Cases
-	if !strings.Contains(stock[0].Failure, "a/one.pkt:7:3") || stock[1].Skipped == nil || stock[1].Skipped.Message != "XFAIL: because" {
+	if stock[0].Time != "1.000000" || !strings.Contains(stock[0].Failure, "a/one.pkt:7:3") || stock[1].Skipped == nil || stock[1].Skipped.Message != "XFAIL: because" {
 		t.Errorf("cases of stock = %+v", stock)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/plumbline/plumbline/conformance/runner"
 )
@@ -48,6 +49,16 @@ func escapeTAP(s string) string {
 
 // oneLine joins lines.
 func oneLine(s string) string { return strings.Join(strings.Fields(printable(s)), " ") }
+
+// printable replaces what a terminal would act upon.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '\n' || r == '\t' || unicode.IsPrint(r) {
+			return r
+		}
+		return unicode.ReplacementChar
+	}, s)
+}
 
 // writeYAML writes what is known about a failure.
 func writeYAML(w io.Writer, r *runner.Result) {
