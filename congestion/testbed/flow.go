@@ -57,6 +57,13 @@ func (f *flow) connect() {
 		f.fail(fmt.Errorf("set congestion control %q: %v", cc, err))
 		return
 	}
+	if e, ok := f.sender.ep.(*tcpx.Endpoint); ok {
+		// The buffer limits nothing, but most of what it could hold would only wait there, and take memory in each of many flows.
+		if err := e.SetTCPOptionInt(tcpx.OptNotSentLowat, 2*writeSize); err != nil {
+			f.fail(fmt.Errorf("set TCP_NOTSENT_LOWAT: %v", err))
+			return
+		}
+	}
 	if err := f.sender.ep.Bind(tcpip.FullAddress{Port: f.port}); err != nil {
 		f.fail(fmt.Errorf("bind: %v", err))
 		return

@@ -72,7 +72,7 @@ func Kinds() []Kind {
 
 // unlimited are the options of a tcpx whose buffers and memory limit nothing.
 func unlimited(buffer int) []tcpx.Option {
-	return []tcpx.Option{tcpx.WithMemoryBudget(0), tcpx.WithReceiveBuffer(4096, buffer, buffer), tcpx.WithSendBuffer(4096, min(buffer, 1<<20), buffer)}
+	return []tcpx.Option{tcpx.WithMemoryBudget(0), tcpx.WithReceiveBuffer(4096, buffer, buffer), tcpx.WithSendBuffer(4096, buffer, buffer)}
 }
 
 // KindOf returns the kind of that name.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/plumbline/plumbline/linkendpoints/emulated"
+	"github.com/plumbline/plumbline/tcpx"
 )
 
 // brief is d, and a fifth of it in short runs.
@@ -258,6 +259,23 @@ func TestFlowOfCertainSizeCompletes(t *testing.T) {
 	}
 	if d := r.Detail; d.Unfinished != 1 || d.PerFlow[3].CompletionMs != 0 || d.CompletionP50Ms == 0 {
 		t.Errorf("%+v", d)
+	}
+}
+
+// What a flow gets is for its congestion window alone to decide: the send buffer never limits it, not even in BBR's start.
+func TestSendBufferLimitsNothing(t *testing.T) {
+	for _, s := range expand(t, Params{Stack: "tcpx", Algorithms: []string{"reno", "cubic", "bbr"}, Duration: brief(10 * time.Second), Seed: 1}, "clean", "loss/1%") {
+		w, err := newWorld(s, &Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.runUntil(s.Duration)
+		for _, f := range w.flows {
+			if limited := f.sender.ep.(*tcpx.Endpoint).TCPInfo().SndbufLimited; limited != 0 || f.received == 0 {
+				t.Errorf("%s, %s: limited by the send buffer for %v, %d bytes received", s.Name, s.Algorithm(), limited, f.received)
+			}
+		}
+		w.close()
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"container/heap"
 	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -20,9 +21,10 @@ var epoch = time.Unix(946684800, 0).UTC()
 // Clock is a [tcpip.Clock] in virtual time. It is safe for concurrent use; one
 // goroutine at a time should move it. Use [New].
 type Clock struct {
+	// now is the virtual time since New, in nanoseconds. A stack asks for it several times a packet, so that reading it takes no lock; mu guards its changes.
+	now atomic.Int64
+
 	mu sync.Mutex
-	// now is the virtual time since New.
-	now time.Duration
 	// seq numbers the armings of timers, for first-come order among equals.
 	seq    uint64
 	timers timerHeap
@@ -34,11 +36,10 @@ var _ tcpip.Clock = (*Clock)(nil)
 func New() *Clock { return &Clock{} }
 
 // Elapsed returns the virtual time that has passed since New.
-func (c *Clock) Elapsed() time.Duration {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
+func (c *Clock) Elapsed() time.Duration { return time.Duration(c.now.Load()) }
+
+// advance moves the clock to t, never backwards. The caller holds c.mu.
+func (c *Clock) advance(t time.Duration) { c.now.Store(int64(max(c.Elapsed(), t))) }
 
 // Now implements [tcpip.Clock]. A new clock reads midnight of 1 January 2000.
 func (c *Clock) Now() time.Time { return epoch.Add(c.Elapsed()) }
@@ -64,7 +65,7 @@ func (c *Clock) Next() (time.Duration, bool) {
 	if len(c.timers) == 0 {
 		return 0, false
 	}
-	return max(c.timers[0].due, c.now), true
+	return max(c.timers[0].due, c.Elapsed()), true
 }
 
 // Step moves the clock to the next timer due at or before limit and runs it,
@@ -74,12 +75,12 @@ func (c *Clock) Next() (time.Duration, bool) {
 func (c *Clock) Step(limit time.Duration) bool {
 	c.mu.Lock()
 	if len(c.timers) == 0 || c.timers[0].due > limit {
-		c.now = max(c.now, limit)
+		c.advance(limit)
 		c.mu.Unlock()
 		return false
 	}
 	t := heap.Pop(&c.timers).(*timer)
-	c.now = max(c.now, t.due)
+	c.advance(t.due)
 	c.mu.Unlock()
 
 	t.f()
@@ -120,8 +121,9 @@ func (t *timer) Reset(d time.Duration) {
 	c := t.clock
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	due := c.now + max(d, 0)
-	if due < c.now {
+	now := c.Elapsed()
+	due := now + max(d, 0)
+	if due < now {
 		due = math.MaxInt64 // "never": stacks park timers at the largest duration.
 	}
 	t.due, t.seq = due, c.seq
