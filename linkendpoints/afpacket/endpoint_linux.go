@@ -2,13 +2,13 @@ package afpacket
 
 import (
 	"encoding/binary"
-	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
+	"github.com/plumbline/plumbline/linkendpoints/internal/endpoint"
 	"github.com/plumbline/plumbline/linkendpoints/internal/frame"
 	"github.com/plumbline/plumbline/linkendpoints/internal/lifecycle"
 )
@@ -21,9 +21,20 @@ var (
 	_ stack.GSOEndpoint  = (*Endpoint)(nil)
 )
 
+// base is what the endpoint does as those on other devices do.
+type base = endpoint.Ethernet
+
 // Endpoint is a stack.LinkEndpoint on packet sockets. All its methods may be
-// called concurrently.
+// called concurrently. SetMTU limits what the stack sends; the device has an MTU
+// of its own, which limits what it takes and is not changed.
+//
+// Attach(nil) and Close do not wait for a delivery that is under way; Wait does.
+// Close lets go of the device as soon as the last delivery returned. Err says
+// why an endpoint closed itself.
 type Endpoint struct {
+	base
+	life lifecycle.Lifecycle
+
 	name         string
 	ifindex      int
 	deviceAddr   tcpip.LinkAddress
@@ -34,10 +45,6 @@ type Endpoint struct {
 
 	rx []*rxQueue
 	tx []*txQueue
-
-	addr atomic.Pointer[tcpip.LinkAddress]
-	mtu  atomic.Uint32
-	life lifecycle.Lifecycle
 }
 
 // New opens a device and returns an endpoint that is not attached yet. The
@@ -80,25 +87,16 @@ func newEndpoint(d *device, opts Options) *Endpoint {
 	if mtu == 0 {
 		mtu = d.mtu
 	}
-	e.SetMTU(mtu)
 	addr := opts.LinkAddress
 	if addr == "" {
 		addr = d.addr
 	}
-	e.addr.Store(&addr)
+	endpoint.Init(&e.base, &e.life, frame.MaxIPSize, mtu, addr)
 	return e
 }
 
 // Name returns the name that the device had when the endpoint was made.
 func (e *Endpoint) Name() string { return e.name }
-
-// MTU implements stack.LinkEndpoint.
-func (e *Endpoint) MTU() uint32 { return e.mtu.Load() }
-
-// SetMTU implements stack.LinkEndpoint. It limits what the stack sends and is
-// capped at 65535; the device has an MTU of its own, which limits what it takes
-// and is not changed.
-func (e *Endpoint) SetMTU(mtu uint32) { e.mtu.Store(min(mtu, frame.MaxIPSize)) }
 
 // MaxHeaderLength implements stack.LinkEndpoint.
 func (e *Endpoint) MaxHeaderLength() uint16 {
@@ -108,13 +106,10 @@ func (e *Endpoint) MaxHeaderLength() uint16 {
 	return header.EthernetMinimumSize
 }
 
-// LinkAddress implements stack.LinkEndpoint.
-func (e *Endpoint) LinkAddress() tcpip.LinkAddress { return *e.addr.Load() }
-
 // SetLinkAddress implements stack.LinkEndpoint. The device is asked to receive
 // for addr as well; if it cannot, frames for it may not arrive.
 func (e *Endpoint) SetLinkAddress(addr tcpip.LinkAddress) {
-	e.addr.Store(&addr)
+	e.base.SetLinkAddress(addr)
 	if len(addr) != header.EthernetAddressSize || addr == e.deviceAddr || e.promiscuous {
 		return
 	}
@@ -130,9 +125,6 @@ func (e *Endpoint) Capabilities() stack.LinkEndpointCapabilities {
 	return caps
 }
 
-// GSOMaxSize implements stack.GSOEndpoint.
-func (e *Endpoint) GSOMaxSize() uint32 { return frame.MaxIPSize }
-
 // SupportedGSO implements stack.GSOEndpoint.
 func (e *Endpoint) SupportedGSO() stack.SupportedGSO {
 	if e.offload {
@@ -141,23 +133,18 @@ func (e *Endpoint) SupportedGSO() stack.SupportedGSO {
 	return stack.GSONotSupported
 }
 
-// ARPHardwareType implements stack.LinkEndpoint.
-func (e *Endpoint) ARPHardwareType() header.ARPHardwareType { return header.ARPHardwareEther }
-
 // AddHeader implements stack.LinkEndpoint. With Options.VLAN it adds a tag.
 func (e *Endpoint) AddHeader(pkt *stack.PacketBuffer) {
-	fields := header.EthernetFields{
-		SrcAddr: pkt.EgressRoute.LocalLinkAddress,
-		DstAddr: pkt.EgressRoute.RemoteLinkAddress,
-		Type:    pkt.NetworkProtocolNumber,
-	}
 	if e.vlan == 0 {
-		header.Ethernet(pkt.LinkHeader().Push(header.EthernetMinimumSize)).Encode(&fields)
+		e.base.AddHeader(pkt)
 		return
 	}
 	b := pkt.LinkHeader().Push(header.EthernetMinimumSize + vlanTagSize)
-	fields.Type = unix.ETH_P_8021Q
-	header.Ethernet(b).Encode(&fields)
+	header.Ethernet(b).Encode(&header.EthernetFields{
+		SrcAddr: pkt.EgressRoute.LocalLinkAddress,
+		DstAddr: pkt.EgressRoute.RemoteLinkAddress,
+		Type:    unix.ETH_P_8021Q,
+	})
 	binary.BigEndian.PutUint16(b[header.EthernetMinimumSize:], e.vlan)
 	binary.BigEndian.PutUint16(b[header.EthernetMinimumSize+2:], uint16(pkt.NetworkProtocolNumber))
 }
@@ -183,34 +170,6 @@ func (e *Endpoint) ParseHeader(pkt *stack.PacketBuffer) bool {
 	}
 	return ok
 }
-
-// Attach implements stack.LinkEndpoint. With a dispatcher it starts to receive;
-// while one is attached, or after Close, another changes nothing. With nil it
-// stops: one delivery a queue may still be under way, since the stack holds
-// locks here that the delivery may need. Wait waits for it. Frames that arrive
-// later are for the next dispatcher.
-func (e *Endpoint) Attach(dispatcher stack.NetworkDispatcher) { e.life.Attach(dispatcher) }
-
-// IsAttached implements stack.LinkEndpoint.
-func (e *Endpoint) IsAttached() bool { return e.life.IsAttached() }
-
-// Wait implements stack.LinkEndpoint: it returns when the receivers that
-// Attach(nil) or Close stopped have returned, and with them the last delivery.
-// While the endpoint is attached it blocks, so a stack that is to be destroyed
-// has to remove its NIC first. It must not be called from a delivery.
-func (e *Endpoint) Wait() { e.life.Wait() }
-
-// Close implements stack.LinkEndpoint. It runs the on-close action, stops
-// receiving, and lets go of the device as soon as the last delivery returned,
-// which Wait waits for. Calls after the first do nothing.
-func (e *Endpoint) Close() { e.life.Close() }
-
-// SetOnCloseAction implements stack.LinkEndpoint: action runs once, when the
-// endpoint is closed or closes itself, before it lets go of the device.
-func (e *Endpoint) SetOnCloseAction(action func()) { e.life.SetOnCloseAction(action) }
-
-// Err returns the error that made the endpoint close itself, or nil.
-func (e *Endpoint) Err() error { return e.life.Err() }
 
 // release lets go of buffers and descriptors.
 func (e *Endpoint) release() {

@@ -1,12 +1,11 @@
 package tap
 
 import (
-	"sync/atomic"
-
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
+	"github.com/plumbline/plumbline/linkendpoints/internal/endpoint"
 	"github.com/plumbline/plumbline/linkendpoints/internal/frame"
 	"github.com/plumbline/plumbline/linkendpoints/internal/lifecycle"
 )
@@ -19,9 +18,21 @@ var (
 	_ stack.GSOEndpoint  = (*Endpoint)(nil)
 )
 
+// base is what the endpoint does as those on other devices do.
+type base = endpoint.Ethernet
+
 // Endpoint is a stack.LinkEndpoint on a TAP or TUN device. All its methods may
-// be called concurrently.
+// be called concurrently. SetMTU limits what the stack sends, not the kernel.
+// LinkAddress is the stack's address, not that of the kernel's end, and empty on
+// TUN.
+//
+// Attach(nil) and Close do not wait for a delivery that is under way; Wait does.
+// Close lets go of the device as soon as the last delivery returned. Err says
+// why an endpoint closed itself.
 type Endpoint struct {
+	base
+	life lifecycle.Lifecycle
+
 	name        string
 	mode        Mode
 	vnetHdr     bool // frames carry a virtio-net header
@@ -30,10 +41,6 @@ type Endpoint struct {
 
 	rx []*rxQueue
 	tx []*txQueue
-
-	addr atomic.Pointer[tcpip.LinkAddress]
-	mtu  atomic.Uint32
-	life lifecycle.Lifecycle
 }
 
 // New opens a device and returns an endpoint that is not attached yet. The
@@ -85,7 +92,6 @@ func newEndpoint(d *device, opts Options) *Endpoint {
 	if mtu == 0 {
 		mtu = defaultMTU
 	}
-	e.SetMTU(mtu)
 	var addr tcpip.LinkAddress
 	if d.mode == TAP {
 		addr = opts.LinkAddress
@@ -93,7 +99,7 @@ func newEndpoint(d *device, opts Options) *Endpoint {
 			addr = oppositeAddress(d.addr)
 		}
 	}
-	e.SetLinkAddress(addr)
+	endpoint.Init(&e.base, &e.life, frame.MaxIPSize, mtu, addr)
 	return e
 }
 
@@ -107,14 +113,6 @@ func oppositeAddress(kernel tcpip.LinkAddress) tcpip.LinkAddress {
 // Name returns the name of the device.
 func (e *Endpoint) Name() string { return e.name }
 
-// MTU implements stack.LinkEndpoint.
-func (e *Endpoint) MTU() uint32 { return e.mtu.Load() }
-
-// SetMTU implements stack.LinkEndpoint. It limits what the stack sends and is
-// capped at 65535; the MTU of the device limits what the kernel sends and is
-// not changed.
-func (e *Endpoint) SetMTU(mtu uint32) { e.mtu.Store(min(mtu, frame.MaxIPSize)) }
-
 // MaxHeaderLength implements stack.LinkEndpoint.
 func (e *Endpoint) MaxHeaderLength() uint16 { return uint16(e.linkHeaderSize()) }
 
@@ -125,13 +123,6 @@ func (e *Endpoint) linkHeaderSize() int {
 	}
 	return header.EthernetMinimumSize
 }
-
-// LinkAddress implements stack.LinkEndpoint. It is the stack's address, not
-// that of the kernel's end, and empty on TUN.
-func (e *Endpoint) LinkAddress() tcpip.LinkAddress { return *e.addr.Load() }
-
-// SetLinkAddress implements stack.LinkEndpoint.
-func (e *Endpoint) SetLinkAddress(addr tcpip.LinkAddress) { e.addr.Store(&addr) }
 
 // Capabilities implements stack.LinkEndpoint.
 func (e *Endpoint) Capabilities() stack.LinkEndpointCapabilities {
@@ -144,9 +135,6 @@ func (e *Endpoint) Capabilities() stack.LinkEndpointCapabilities {
 	}
 	return caps
 }
-
-// GSOMaxSize implements stack.GSOEndpoint.
-func (e *Endpoint) GSOMaxSize() uint32 { return frame.MaxIPSize }
 
 // SupportedGSO implements stack.GSOEndpoint.
 func (e *Endpoint) SupportedGSO() stack.SupportedGSO {
@@ -161,61 +149,20 @@ func (e *Endpoint) ARPHardwareType() header.ARPHardwareType {
 	if e.mode == TUN {
 		return header.ARPHardwareNone
 	}
-	return header.ARPHardwareEther
+	return e.base.ARPHardwareType()
 }
 
 // AddHeader implements stack.LinkEndpoint.
 func (e *Endpoint) AddHeader(pkt *stack.PacketBuffer) {
-	if e.mode == TUN {
-		return
+	if e.mode == TAP {
+		e.base.AddHeader(pkt)
 	}
-	eth := header.Ethernet(pkt.LinkHeader().Push(header.EthernetMinimumSize))
-	eth.Encode(&header.EthernetFields{
-		SrcAddr: pkt.EgressRoute.LocalLinkAddress,
-		DstAddr: pkt.EgressRoute.RemoteLinkAddress,
-		Type:    pkt.NetworkProtocolNumber,
-	})
 }
 
 // ParseHeader implements stack.LinkEndpoint.
 func (e *Endpoint) ParseHeader(pkt *stack.PacketBuffer) bool {
-	if e.mode == TUN {
-		return true
-	}
-	eth, ok := pkt.LinkHeader().Consume(header.EthernetMinimumSize)
-	if ok {
-		pkt.NetworkProtocolNumber = header.Ethernet(eth).Type()
-	}
-	return ok
+	return e.mode == TUN || e.base.ParseHeader(pkt)
 }
-
-// Attach implements stack.LinkEndpoint. With a dispatcher it starts to receive;
-// while one is attached, or after Close, another changes nothing. With nil it
-// stops: one delivery a queue may still be under way, since the stack holds
-// locks here that the delivery may need. Wait waits for it. Frames that arrive
-// later are for the next dispatcher.
-func (e *Endpoint) Attach(dispatcher stack.NetworkDispatcher) { e.life.Attach(dispatcher) }
-
-// IsAttached implements stack.LinkEndpoint.
-func (e *Endpoint) IsAttached() bool { return e.life.IsAttached() }
-
-// Wait implements stack.LinkEndpoint: it returns when the receivers that
-// Attach(nil) or Close stopped have returned, and with them the last delivery.
-// While the endpoint is attached it blocks, so a stack that is to be destroyed
-// has to remove its NIC first. It must not be called from a delivery.
-func (e *Endpoint) Wait() { e.life.Wait() }
-
-// Close implements stack.LinkEndpoint. It runs the on-close action, stops
-// receiving, and lets go of the device as soon as the last delivery returned,
-// which Wait waits for. Calls after the first do nothing.
-func (e *Endpoint) Close() { e.life.Close() }
-
-// SetOnCloseAction implements stack.LinkEndpoint: action runs once, when the
-// endpoint is closed or closes itself, before it lets go of the device.
-func (e *Endpoint) SetOnCloseAction(action func()) { e.life.SetOnCloseAction(action) }
-
-// Err returns the error that made the endpoint close itself, or nil.
-func (e *Endpoint) Err() error { return e.life.Err() }
 
 // release lets go of buffers and descriptors.
 func (e *Endpoint) release() {

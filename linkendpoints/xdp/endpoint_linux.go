@@ -12,7 +12,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
-	"github.com/plumbline/plumbline/linkendpoints/internal/frame"
+	"github.com/plumbline/plumbline/linkendpoints/internal/endpoint"
 	"github.com/plumbline/plumbline/linkendpoints/internal/lifecycle"
 )
 
@@ -21,9 +21,21 @@ var (
 	_ stack.GSOEndpoint  = (*Endpoint)(nil)
 )
 
+// base is what the endpoint does as those on other devices do.
+type base = endpoint.Ethernet
+
 // Endpoint is a stack.LinkEndpoint on AF_XDP sockets. All its methods may be
-// called concurrently.
+// called concurrently. SetMTU limits what the stack sends, and takes at most the
+// MTU that the device had when it was opened. SetLinkAddress changes neither what
+// the device receives nor Filter.OtherHosts.
+//
+// Attach(nil) and Close do not wait for a delivery that is under way; Wait does.
+// Close lets go of the device, which detaches the program, as soon as the last
+// delivery returned. Err says why an endpoint closed itself.
 type Endpoint struct {
+	base
+	life lifecycle.Lifecycle
+
 	device      Device
 	options     Options
 	sockets     *sockets // its mappings are valid until life releases them
@@ -37,9 +49,6 @@ type Endpoint struct {
 	// kick the transmit queues when they are done.
 	delivering atomic.Int32
 
-	addr atomic.Pointer[tcpip.LinkAddress]
-	mtu  atomic.Uint32
-	life lifecycle.Lifecycle
 	// kernel are the kernel's counters as they were last.
 	kernel atomic.Pointer[unix.XDPStatistics]
 }
@@ -109,12 +118,11 @@ func newEndpoint(d Device, s *sockets, opts Options) *Endpoint {
 	if mtu == 0 {
 		mtu = d.MTU
 	}
-	e.SetMTU(mtu)
 	addr := opts.LinkAddress
 	if addr == "" {
 		addr = tcpip.LinkAddress(d.LinkAddress)
 	}
-	e.SetLinkAddress(addr)
+	endpoint.Init(&e.base, &e.life, uint32(e.maxFrame-header.EthernetMinimumSize), mtu, addr)
 	return e
 }
 
@@ -132,34 +140,12 @@ func (e *Endpoint) Queues() []int {
 // ScatterGather says whether frames may take more than one buffer of 4 KiB.
 func (e *Endpoint) ScatterGather() bool { return e.sockets.sg }
 
-// MTU implements stack.LinkEndpoint.
-func (e *Endpoint) MTU() uint32 { return e.mtu.Load() }
-
-// SetMTU implements stack.LinkEndpoint. It limits what the stack sends and is
-// capped at the MTU that the device had when it was opened.
-func (e *Endpoint) SetMTU(mtu uint32) {
-	e.mtu.Store(min(mtu, uint32(e.maxFrame-header.EthernetMinimumSize)))
-}
-
-// MaxHeaderLength implements stack.LinkEndpoint.
-func (*Endpoint) MaxHeaderLength() uint16 { return header.EthernetMinimumSize }
-
-// LinkAddress implements stack.LinkEndpoint.
-func (e *Endpoint) LinkAddress() tcpip.LinkAddress { return *e.addr.Load() }
-
-// SetLinkAddress implements stack.LinkEndpoint. It changes neither what the
-// device receives nor Filter.OtherHosts.
-func (e *Endpoint) SetLinkAddress(addr tcpip.LinkAddress) { e.addr.Store(&addr) }
-
 // Capabilities implements stack.LinkEndpoint. Checksums of what is received are
 // verified in the endpoint, where those that a sender on this machine left out
 // can be told from wrong ones; those of what is sent are up to the stack.
 func (*Endpoint) Capabilities() stack.LinkEndpointCapabilities {
 	return stack.CapabilityResolutionRequired | stack.CapabilityRXChecksumOffload
 }
-
-// GSOMaxSize implements stack.GSOEndpoint.
-func (*Endpoint) GSOMaxSize() uint32 { return frame.MaxIPSize }
 
 // SupportedGSO implements stack.GSOEndpoint. The endpoint itself cuts segments
 // and computes their checksums: XDP has no device that would.
@@ -169,57 +155,6 @@ func (e *Endpoint) SupportedGSO() stack.SupportedGSO {
 	}
 	return stack.HostGSOSupported
 }
-
-// ARPHardwareType implements stack.LinkEndpoint.
-func (*Endpoint) ARPHardwareType() header.ARPHardwareType { return header.ARPHardwareEther }
-
-// AddHeader implements stack.LinkEndpoint.
-func (*Endpoint) AddHeader(pkt *stack.PacketBuffer) {
-	eth := header.Ethernet(pkt.LinkHeader().Push(header.EthernetMinimumSize))
-	eth.Encode(&header.EthernetFields{
-		SrcAddr: pkt.EgressRoute.LocalLinkAddress,
-		DstAddr: pkt.EgressRoute.RemoteLinkAddress,
-		Type:    pkt.NetworkProtocolNumber,
-	})
-}
-
-// ParseHeader implements stack.LinkEndpoint.
-func (*Endpoint) ParseHeader(pkt *stack.PacketBuffer) bool {
-	eth, ok := pkt.LinkHeader().Consume(header.EthernetMinimumSize)
-	if ok {
-		pkt.NetworkProtocolNumber = header.Ethernet(eth).Type()
-	}
-	return ok
-}
-
-// Attach implements stack.LinkEndpoint. With a dispatcher it starts to receive;
-// while one is attached, or after Close, another changes nothing. With nil it
-// stops: one delivery a queue may still be under way, since the stack holds
-// locks here that the delivery may need. Wait waits for it. Frames that arrive
-// later are for the next dispatcher.
-func (e *Endpoint) Attach(dispatcher stack.NetworkDispatcher) { e.life.Attach(dispatcher) }
-
-// IsAttached implements stack.LinkEndpoint.
-func (e *Endpoint) IsAttached() bool { return e.life.IsAttached() }
-
-// Wait implements stack.LinkEndpoint: it returns when the receivers that
-// Attach(nil) or Close stopped have returned, and with them the last delivery.
-// While the endpoint is attached it blocks. It must not be called from a
-// delivery.
-func (e *Endpoint) Wait() { e.life.Wait() }
-
-// Close implements stack.LinkEndpoint. It runs the on-close action, stops
-// receiving, and lets go of the device, which detaches the program, as soon as
-// the last delivery returned, which Wait waits for. Calls after the first do
-// nothing.
-func (e *Endpoint) Close() { e.life.Close() }
-
-// SetOnCloseAction implements stack.LinkEndpoint: action runs once, when the
-// endpoint is closed or closes itself, before it lets go of the device.
-func (e *Endpoint) SetOnCloseAction(action func()) { e.life.SetOnCloseAction(action) }
-
-// Err returns the error that made the endpoint close itself, or nil.
-func (e *Endpoint) Err() error { return e.life.Err() }
 
 // release lets go of memory and descriptors. No receiver runs any more.
 func (e *Endpoint) release() {
