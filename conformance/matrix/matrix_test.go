@@ -106,3 +106,23 @@ func TestErrorsNameTheLine(t *testing.T) {
 		t.Errorf("error is %v, want one of line 2", err)
 	}
 }
+
+// TestWhatIsProved has, for each way to end, what a script sends to see that the
+// state is the one that the table has.
+func TestWhatIsProved(t *testing.T) {
+	another := "+0 < 50999 > 8080 S 0:0(0) win 30000 <mss 1000>\n"
+	for _, tt := range []struct{ from, steps, want string }{
+		{"ESTABLISHED", "nothing", "+0...0.05 > none\n+0 %{ assert tcpi_state == 1, tcpi_state }%\n"},
+		{"ESTABLISHED", "ack 1 -> CLOSE-WAIT", "+0~+.5 > . 101:101(0) ack 102\n+0 %{ assert tcpi_state == 8, tcpi_state }%\n"},
+		{"ESTABLISHED", "nothing -> CLOSED", "+0...0.05 > none\n+0 < . 101:101(0) ack 101 win 30000\n+0 > R 101:101(0)\n"},
+		{"ESTABLISHED", "nothing -> any", "+0...0.05 > none\n"},
+		{"SYN-RECEIVED", "nothing -> LISTEN", "+0 > R 1:1(0)\n" + another + "+0 > 8080 > 50999 S. 0:0(0) ack 1 <...>\n"},
+		{"LISTEN", "nothing", "+0...0.05 > none\n" + another + "+0 > 8080 > 50999 S. 0:0(0) ack 1 <...>\n"},
+		{"LISTEN", "nothing -> CLOSED", another + "+0 > 8080 > 50999 R. 0:0(0) ack 1\n"},
+	} {
+		c := &cell{event: &event{after: ".1"}, from: *stateOf(tt.from)}
+		if got, err := c.text(tt.steps, nil); err != nil || !strings.HasSuffix(got, "\n"+tt.want) {
+			t.Errorf("%s in %s: %v\n%s\nwant at the end\n%s", tt.steps, tt.from, err, got, tt.want)
+		}
+	}
+}
