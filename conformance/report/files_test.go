@@ -115,6 +115,14 @@ func TestSnapshotDifferences(t *testing.T) {
 	if got := failed.Diff(met, false); !slices.Contains(got, "MUST-13 on good: FAIL, was PASS") {
 		t.Errorf("a requirement that is no longer met makes no difference: %q", got)
 	}
+	if got := failed.Diff(met, true); len(got) != 1 {
+		t.Errorf("some of the tests of a requirement stand for all: %q", got)
+	}
+	failed.Merge(met, true)
+	b.Reset()
+	if err := failed.Write(&b); err != nil || !strings.Contains(b.String(), "\nMUST-13 good=PASS\n") || !strings.Contains(b.String(), "\na.pkt good=FAIL\n") {
+		t.Errorf("%v: some of the tests of a requirement stand for all:\n%s", err, b.String())
+	}
 	if _, err := report.ReadSnapshot(strings.NewReader("a\nb PASS\n")); err == nil || !strings.HasPrefix(err.Error(), "line 2:") {
 		t.Errorf("error is %v, want one of line 2", err)
 	}

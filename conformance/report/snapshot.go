@@ -123,10 +123,14 @@ func ReadSnapshot(r io.Reader) (*Snapshot, error) {
 }
 
 // Diff says how s differs from an older snapshot, one line for each verdict. If
-// partial is set, what s lacks is no difference: not everything was run.
+// partial is set, not everything was run: what s lacks is no difference, and
+// requirements are not compared, since the worst of their tests may be missing.
 func (s *Snapshot) Diff(old *Snapshot, partial bool) []string {
-	return append(diffRows(old.scripts, s.scripts, partial, strings.Compare),
-		diffRows(old.requirements, s.requirements, partial, compareIDs)...)
+	diff := diffRows(old.scripts, s.scripts, partial, strings.Compare)
+	if partial {
+		return diff
+	}
+	return append(diff, diffRows(old.requirements, s.requirements, partial, compareIDs)...)
 }
 
 // diffRows compares a part of two snapshots. A target that occurs nowhere in
@@ -156,9 +160,12 @@ func diffRows(old, now map[string]map[string]string, partial bool, order func(a,
 }
 
 // Merge adds to s what old has and s does not: targets that were not run, and
-// scripts as well if partial is set.
+// scripts as well if partial is set. Requirements are then those of old.
 func (s *Snapshot) Merge(old *Snapshot, partial bool) {
 	mergeRows(s.scripts, old.scripts, partial)
+	if partial {
+		clear(s.requirements)
+	}
 	mergeRows(s.requirements, old.requirements, partial)
 }
 
