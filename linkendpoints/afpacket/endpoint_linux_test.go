@@ -89,7 +89,7 @@ func write(e *Endpoint, pkts ...*stack.PacketBuffer) (int, tcpip.Error) {
 func TestProperties(t *testing.T) {
 	c := newCable(t, 1400)
 	e := c.open(t, Options{})
-	if got, want := e.LinkAddress(), tcpip.LinkAddress(c.ours.Attrs().HardwareAddr); got != want {
+	if got, want := e.LinkAddress(), tcpip.LinkAddress(c.Ours.Attrs().HardwareAddr); got != want {
 		t.Errorf("LinkAddress = %s, the device has %s", got, want)
 	}
 	if e.MTU() != 1400 || e.Name() != "ours" || e.SupportedGSO() != stack.HostGSOSupported || e.Capabilities()&stack.CapabilityRXChecksumOffload == 0 {
@@ -131,8 +131,8 @@ func TestOptionsCheck(t *testing.T) {
 // sockets that somebody else opened it takes none.
 func TestUnprivileged(t *testing.T) {
 	c := newCable(t, 1500)
-	fds := []int{c.socket(t, c.ours), c.socket(t, c.ours)}
-	c.ns.Do(func() {
+	fds := []int{c.socket(t, c.Ours), c.socket(t, c.Ours)}
+	c.NS.Do(func() {
 		// The thread ends with its goroutine, and its capabilities concern no
 		// other.
 		hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
@@ -167,11 +167,11 @@ func TestAdopt(t *testing.T) {
 		t.Fatal(err)
 	}
 	unbound := -1
-	c.ns.Do(func() { unbound, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0) })
+	c.NS.Do(func() { unbound, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0) })
 	if err != nil {
 		t.Fatal(err)
 	}
-	withRing := c.socket(t, c.ours)
+	withRing := c.socket(t, c.Ours)
 	r, err := newRing(withRing, blockSize)
 	if err != nil {
 		t.Fatal(err)
@@ -182,9 +182,9 @@ func TestAdopt(t *testing.T) {
 		fds  []int
 		want string // in the error; "" for none
 	}{
-		{"one", []int{c.socket(t, c.ours)}, ""},
-		{"three queues", []int{c.socket(t, c.ours), c.socket(t, c.ours), c.socket(t, c.ours)}, ""},
-		{"two devices", []int{c.socket(t, c.ours), c.socket(t, c.kernels)}, "different devices"},
+		{"one", []int{c.socket(t, c.Ours)}, ""},
+		{"three queues", []int{c.socket(t, c.Ours), c.socket(t, c.Ours), c.socket(t, c.Ours)}, ""},
+		{"two devices", []int{c.socket(t, c.Ours), c.socket(t, c.Kernels)}, "different devices"},
 		{"unbound", []int{unbound}, "not bound"},
 		{"a pipe", pipe, "getsockopt"},
 		{"a UDP socket", []int{udp}, "not a packet socket"},
@@ -208,7 +208,7 @@ func TestAdopt(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if e.Name() != "ours" || e.LinkAddress() != tcpip.LinkAddress(c.ours.Attrs().HardwareAddr) {
+			if e.Name() != "ours" || e.LinkAddress() != tcpip.LinkAddress(c.Ours.Attrs().HardwareAddr) {
 				t.Errorf("device %s with address %s", e.Name(), e.LinkAddress())
 			}
 			e.Close()
@@ -226,7 +226,7 @@ func TestOpenErrors(t *testing.T) {
 	if _, err := c.tryOpen(Options{Name: "nosuch"}); err == nil || !strings.Contains(err.Error(), "nosuch") || !errors.Is(err, unix.ENODEV) {
 		t.Errorf("a device that does not exist: %v", err)
 	}
-	c.ns.AddTAP(t, nstest.TAP{Name: "tun0", TUN: true})
+	c.NS.AddTAP(t, nstest.TAP{Name: "tun0", TUN: true})
 	if _, err := c.tryOpen(Options{Name: "tun0"}); err == nil || !strings.Contains(err.Error(), "not an Ethernet device") {
 		t.Errorf("a device without Ethernet: %v", err)
 	}
@@ -249,19 +249,17 @@ func TestDeviceDown(t *testing.T) {
 		e.Attach(got)
 		peer := newPacketSocket(t, c)
 		for range 2 {
-			if err := c.ns.Netlink().LinkSetDown(c.ours); err != nil {
+			if err := c.NS.Netlink().LinkSetDown(c.Ours); err != nil {
 				t.Fatal(err)
 			}
 			n, err := write(e, udpPacket(e, 100), udpPacket(e, 100))
 			if _, ok := err.(*tcpip.ErrNetworkUnreachable); !ok || n != 0 {
 				t.Errorf("WritePackets to a device that is down = %d, %v", n, err)
 			}
-			if err := c.ns.Netlink().LinkSetUp(c.ours); err != nil {
+			if err := c.NS.Netlink().LinkSetUp(c.Ours); err != nil {
 				t.Fatal(err)
 			}
-			for c.link(t, "kernels").Attrs().OperState != netlink.OperUp || c.link(t, "ours").Attrs().OperState != netlink.OperUp {
-				runtime.Gosched()
-			}
+			c.WaitUp(t)
 			if n, err := write(e, udpPacket(e, 100)); n != 1 || err != nil {
 				t.Errorf("WritePackets to a device that is up again = %d, %v", n, err)
 			}
@@ -291,11 +289,11 @@ func TestDeviceDeleted(t *testing.T) {
 		e.SetOnCloseAction(func() { closed <- struct{}{} })
 		e.Attach(newCollector(t))
 		if down {
-			if err := c.ns.Netlink().LinkSetDown(c.ours); err != nil {
+			if err := c.NS.Netlink().LinkSetDown(c.Ours); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if err := c.ns.Netlink().LinkDel(c.ours); err != nil {
+		if err := c.NS.Netlink().LinkDel(c.Ours); err != nil {
 			t.Fatal(err)
 		}
 		err := <-failures
@@ -377,23 +375,23 @@ func TestVLAN(t *testing.T) {
 		e.Wait()
 	}
 	t.Run("against a VLAN device of the kernel", func(t *testing.T) {
-		vlans := c.ns.Netlink()
+		vlans := c.NS.Netlink()
 		attrs := netlink.NewLinkAttrs()
-		attrs.Name, attrs.ParentIndex = "vlan7", c.kernels.Attrs().Index
+		attrs.Name, attrs.ParentIndex = "vlan7", c.Kernels.Attrs().Index
 		if err := vlans.LinkAdd(&netlink.Vlan{LinkAttrs: attrs, VlanId: 7}); err != nil {
 			if errors.Is(err, unix.EOPNOTSUPP) {
 				t.Skip("this kernel has no VLAN devices (CONFIG_VLAN_8021Q)")
 			}
 			t.Fatal(err)
 		}
-		link := c.link(t, "vlan7")
-		c.ns.AddAddr(t, link, "10.1.0.1/24")
+		link := c.Link(t, "vlan7")
+		c.NS.AddAddr(t, link, "10.1.0.1/24")
 		if err := vlans.LinkSetUp(link); err != nil {
 			t.Fatal(err)
 		}
 		e := c.open(t, Options{VLAN: 7})
 		newNetstack(t, e, stockTCP, "10.1.0.2/24")
-		c.ns.Run(t, "ping", "-c", "2", "-i", "0.01", "-w", "10", "10.1.0.2")
+		c.NS.Run(t, "ping", "-c", "2", "-i", "0.01", "-w", "10", "10.1.0.2")
 	})
 }
 
@@ -403,7 +401,7 @@ func TestBackpressure(t *testing.T) {
 		nstest.Missing(t, "no tc")
 	}
 	c := newCable(t, 1500)
-	c.ns.Run(t, "tc", "qdisc", "add", "dev", "ours", "root", "tbf", "rate", "8kbit", "burst", "1600", "limit", "1600")
+	c.NS.Run(t, "tc", "qdisc", "add", "dev", "ours", "root", "tbf", "rate", "8kbit", "burst", "1600", "limit", "1600")
 	fill := func(e *Endpoint) (int, tcpip.Error) {
 		var pkts []*stack.PacketBuffer
 		for range 20 {
@@ -437,11 +435,11 @@ func TestBackpressure(t *testing.T) {
 	for e.Stats().TxWaits == 0 {
 		runtime.Gosched()
 	}
-	c.ns.Run(t, "tc", "qdisc", "del", "dev", "ours", "root")
+	c.NS.Run(t, "tc", "qdisc", "del", "dev", "ours", "root")
 	if err := <-done; err != nil {
 		t.Errorf("block: WritePackets = %v", err)
 	}
-	c.ns.Run(t, "tc", "qdisc", "add", "dev", "ours", "root", "tbf", "rate", "8kbit", "burst", "1600", "limit", "1600")
+	c.NS.Run(t, "tc", "qdisc", "add", "dev", "ours", "root", "tbf", "rate", "8kbit", "burst", "1600", "limit", "1600")
 	go func() {
 		_, err := fill(e)
 		done <- err

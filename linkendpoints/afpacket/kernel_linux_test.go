@@ -99,7 +99,7 @@ func TestKernelPeer(t *testing.T) {
 				e := c.open(t, o.opts)
 				s := newNetstack(t, e, transport.make, "10.0.0.2/24", "fd00::2/64")
 				for _, ends := range endpoints {
-					c.ns.Run(t, "ping", "-c", "3", "-i", "0.01", "-w", "10", "-s", "1000", ends.stack)
+					c.NS.Run(t, "ping", "-c", "3", "-i", "0.01", "-w", "10", "-s", "1000", ends.stack)
 					echo(t, c, s, ends.kernel, ends.stack, ends.proto, data)
 				}
 				stats := e.Stats()
@@ -133,7 +133,7 @@ func echo(t *testing.T, c *cable, s *stack.Stack, kernel, stackAddr string, prot
 		defer conn.Close()
 		_, _ = io.Copy(conn, conn)
 	}()
-	conn, err := c.ns.Dial("tcp", net.JoinHostPort(stackAddr, "7"), nil)
+	conn, err := c.NS.Dial("tcp", net.JoinHostPort(stackAddr, "7"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -160,7 +160,7 @@ func TestKernelUDPSegments(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			conn, err := c.ns.Dial("udp", net.JoinHostPort(ends.stack, "9"), func(fd int) {
+			conn, err := c.NS.Dial("udp", net.JoinHostPort(ends.stack, "9"), func(fd int) {
 				const udpSegment = 103 // linux/udp.h
 				if err := unix.SetsockoptInt(fd, unix.IPPROTO_UDP, udpSegment, 1000); err != nil {
 					t.Errorf("UDP_SEGMENT: %v", err)
@@ -205,7 +205,7 @@ func TestKernelFanout(t *testing.T) {
 	defer pc.Close()
 	const flows = 64
 	for i := range flows {
-		conn, err := c.ns.Dial("udp", "10.0.0.2:9", nil)
+		conn, err := c.NS.Dial("udp", "10.0.0.2:9", nil)
 		if err != nil {
 			t.Fatal(err)
 		}

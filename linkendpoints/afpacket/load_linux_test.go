@@ -25,7 +25,7 @@ func load(t *testing.T, c *cable, e *Endpoint) (stop func()) {
 	wg.Go(func() {
 		f := udpFrame(e.LinkAddress(), 1000)
 		for !stopping.Load() {
-			_, _ = unix.Write(peer.fd, f)
+			_, _ = unix.Write(peer.FD, f)
 		}
 	})
 	wg.Go(func() {
@@ -56,11 +56,11 @@ func TestDownAndUpUnderLoad(t *testing.T) {
 		defer stop()
 		for range 5 {
 			for _, l := range []string{"ours", "kernels"} {
-				link := c.link(t, l)
-				if err := c.ns.Netlink().LinkSetDown(link); err != nil {
+				link := c.Link(t, l)
+				if err := c.NS.Netlink().LinkSetDown(link); err != nil {
 					t.Fatal(err)
 				}
-				c.ns.SetUp(t, link)
+				c.NS.SetUp(t, link)
 			}
 			before := e.Stats()
 			for s := e.Stats(); s.RxFrames < before.RxFrames+10 || s.TxFrames < before.TxFrames+10; s = e.Stats() {
@@ -89,7 +89,7 @@ func TestDeletedUnderLoad(t *testing.T) {
 		for e.Stats().RxFrames < 100 || e.Stats().TxFrames < 100 {
 			runtime.Gosched()
 		}
-		if err := c.ns.Netlink().LinkDel(c.ours); err != nil {
+		if err := c.NS.Netlink().LinkDel(c.Ours); err != nil {
 			t.Fatal(err)
 		}
 		<-failed

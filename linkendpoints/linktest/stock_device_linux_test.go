@@ -1,20 +1,17 @@
 package linktest_test
 
 import (
-	"errors"
-	"runtime"
 	"slices"
 	"testing"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
-	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/link/fdbased"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
 	"github.com/plumbline/plumbline/internal/nstest"
-	"github.com/plumbline/plumbline/linkendpoints/internal/vnet"
+	"github.com/plumbline/plumbline/linkendpoints/internal/linklab"
 	"github.com/plumbline/plumbline/linkendpoints/linktest"
 )
 
@@ -25,12 +22,12 @@ const allProtocols = unix.ETH_P_ALL << 8
 // packetSocket is the far end of a device: a plain packet socket, and one whose
 // frames have virtio-net headers.
 type packetSocket struct {
-	socket
+	linklab.Peer
 	super int
 }
 
 // newPacketSocket opens the far end at the device link in ns.
-func newPacketSocket(t *testing.T, ns *nstest.Namespace, link netlink.Link) packetSocket {
+func newPacketSocket(t *testing.T, ns *nstest.Namespace, link netlink.Link) *packetSocket {
 	t.Helper()
 	open := func(protocol uint16) int {
 		fd := -1
@@ -45,10 +42,10 @@ func newPacketSocket(t *testing.T, ns *nstest.Namespace, link netlink.Link) pack
 		t.Cleanup(func() { unix.Close(fd) })
 		return fd
 	}
-	p := packetSocket{socket(open(allProtocols)), open(0)}
-	err := unix.SetsockoptInt(int(p.socket), unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1)
+	p := &packetSocket{linklab.Peer{FD: open(allProtocols)}, open(0)}
+	err := unix.SetsockoptInt(p.FD, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1)
 	if err == nil {
-		err = unix.SetsockoptInt(int(p.socket), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 16<<20)
+		err = unix.SetsockoptInt(p.FD, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 16<<20)
 	}
 	if err == nil {
 		err = unix.SetsockoptInt(p.super, unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1)
@@ -59,27 +56,9 @@ func newPacketSocket(t *testing.T, ns *nstest.Namespace, link netlink.Link) pack
 	return p
 }
 
-// Send implements linktest.Peer.
-func (p packetSocket) Send(frame []byte) error {
-	for range 5 {
-		err := p.socket.Send(frame)
-		if !errors.Is(err, unix.ENOBUFS) {
-			return err
-		}
-		p.poll(unix.POLLOUT)
-	}
-	return unix.ENOBUFS
-}
-
 // SendSuper implements linktest.SuperSender.
-func (p packetSocket) SendSuper(frame []byte, headers, mss int) error {
-	h := vnet.Header{Flags: vnet.FlagNeedsCsum, CsumStart: uint16(headers - header.TCPMinimumSize), CsumOffset: header.TCPChecksumOffset}
-	if len(frame)-headers > mss {
-		h.GSOType, h.GSOSize, h.HdrLen = vnet.GSOTCPv4, uint16(mss), uint16(headers)
-	}
-	b := make([]byte, vnet.HeaderSize, vnet.HeaderSize+len(frame))
-	h.Put(b)
-	_, err := unix.Write(p.super, append(b, frame...))
+func (p *packetSocket) SendSuper(frame []byte, headers, mss int) error {
+	_, err := unix.Write(p.super, linklab.Super(frame, headers, mss))
 	return err
 }
 
@@ -87,27 +66,14 @@ func (p packetSocket) SendSuper(frame []byte, headers, mss int) error {
 // header, which it reads and throws away.
 func TestStockPacketSocket(t *testing.T) {
 	linktest.Run(t, func(t *testing.T) (stack.LinkEndpoint, linktest.Peer) {
-		ns := nstest.New(t)
-		attrs := netlink.NewLinkAttrs()
-		attrs.Name = "ours"
-		if err := ns.Netlink().LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: "far"}); err != nil {
-			t.Fatal(err)
-		}
-		ours, far := up(t, ns, "ours"), up(t, ns, "far")
-		for _, name := range []string{"ours", "far"} {
-			// Until the kernel has noticed that the other end is up, it loses what
-			// is sent.
-			for link(t, ns, name).Attrs().OperState != netlink.OperUp {
-				runtime.Gosched()
-			}
-		}
-		peer := newPacketSocket(t, ns, far)
-		fd := int(newPacketSocket(t, ns, ours).socket)
+		c := linklab.NewCable(t, 1500, 1)
+		peer := newPacketSocket(t, c.NS, c.Kernels)
+		fd := newPacketSocket(t, c.NS, c.Ours).FD
 		if err := unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1); err != nil {
 			t.Fatal(err)
 		}
 		return newStock(t, fdbased.Options{
-			FDs: []int{fd}, Address: tcpip.LinkAddress(ours.Attrs().HardwareAddr), GSOMaxSize: 65535, RXChecksumOffload: true,
+			FDs: []int{fd}, Address: tcpip.LinkAddress(c.Ours.Attrs().HardwareAddr), GSOMaxSize: 65535, RXChecksumOffload: true,
 		}), peer
 	}, append(slices.Clone(stockKnown),
 		linktest.KnownFailure{Case: "ReceiveBadChecksums", Reason: "says that checksums are good which it has not looked at"},
@@ -150,21 +116,14 @@ func newStock(t *testing.T, o fdbased.Options) stack.LinkEndpoint {
 	return ep
 }
 
-// link looks a device up.
-func link(t *testing.T, ns *nstest.Namespace, name string) netlink.Link {
-	t.Helper()
-	l, err := ns.Netlink().LinkByName(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return l
-}
-
 // up sets a device up, whose IPv6 keeps quiet.
 func up(t *testing.T, ns *nstest.Namespace, name string) netlink.Link {
 	t.Helper()
 	ns.Sysctl(t, "net.ipv6.conf."+name+".disable_ipv6", "1")
-	l := link(t, ns, name)
+	l, err := ns.Netlink().LinkByName(name)
+	if err != nil {
+		t.Fatal(err)
+	}
 	ns.SetUp(t, l)
 	return l
 }

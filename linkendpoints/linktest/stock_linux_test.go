@@ -1,8 +1,6 @@
 package linktest_test
 
 import (
-	"context"
-	"errors"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -10,44 +8,9 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/link/fdbased"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
+	"github.com/plumbline/plumbline/linkendpoints/internal/linklab"
 	"github.com/plumbline/plumbline/linkendpoints/linktest"
 )
-
-// socket is the far end of a pair that an endpoint has the other end of.
-type socket int
-
-// Send implements linktest.Peer.
-func (s socket) Send(frame []byte) error {
-	for range 5 {
-		if _, err := unix.Write(int(s), frame); !errors.Is(err, unix.EAGAIN) {
-			return err
-		}
-		s.poll(unix.POLLOUT)
-	}
-	return unix.EAGAIN
-}
-
-// Recv implements linktest.Peer.
-func (s socket) Recv(ctx context.Context) ([]byte, error) {
-	b := make([]byte, 1<<17)
-	for ctx.Err() == nil {
-		n, err := unix.Read(int(s), b)
-		if err == nil {
-			return b[:n], nil
-		}
-		if !errors.Is(err, unix.EAGAIN) {
-			return nil, err
-		}
-		s.poll(unix.POLLIN)
-	}
-	return nil, ctx.Err()
-}
-
-// poll waits for events for a moment.
-func (s socket) poll(events int16) {
-	const milliseconds = 20
-	_, _ = unix.Poll([]unix.PollFd{{Fd: int32(s), Events: events}}, milliseconds)
-}
 
 // stockKnown is what gVisor's endpoint is known to fail, whatever its descriptor
 // is.
@@ -87,6 +50,6 @@ func TestStockFdbased(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return ep, socket(fds[1])
+		return ep, &linklab.Peer{FD: fds[1]}
 	}, stockKnown...)
 }

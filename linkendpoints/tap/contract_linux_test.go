@@ -1,18 +1,16 @@
 package tap
 
 import (
-	"context"
 	"encoding/binary"
 	"errors"
 	"testing"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
-	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
 	"github.com/plumbline/plumbline/internal/nstest"
-	"github.com/plumbline/plumbline/linkendpoints/internal/vnet"
+	"github.com/plumbline/plumbline/linkendpoints/internal/linklab"
 	"github.com/plumbline/plumbline/linkendpoints/linktest"
 )
 
@@ -78,7 +76,7 @@ func TestContractKernel(t *testing.T) {
 // packetSocket is a linktest.Peer: an AF_PACKET socket on the kernel's end of a
 // device.
 type packetSocket struct {
-	wire
+	linklab.Peer
 	to    unix.SockaddrLinklayer
 	super int // sends with virtio-net headers, and receives nothing
 }
@@ -88,20 +86,20 @@ func newPacketSocket(t *testing.T, ns *nstest.Namespace, ifindex int, tun bool) 
 	p := &packetSocket{}
 	var err error
 	ns.Do(func() {
-		p.fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, int(htons(unix.ETH_P_ALL)))
+		p.FD, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, int(htons(unix.ETH_P_ALL)))
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { unix.Close(p.fd) })
-	if err := unix.SetsockoptInt(p.fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1); err != nil {
+	t.Cleanup(p.Close)
+	if err := unix.SetsockoptInt(p.FD, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1); err != nil {
 		t.Fatal(err)
 	}
-	if err := unix.SetsockoptInt(p.fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 16<<20); err != nil {
+	if err := unix.SetsockoptInt(p.FD, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 16<<20); err != nil {
 		t.Fatal(err)
 	}
 	p.to = unix.SockaddrLinklayer{Protocol: htons(unix.ETH_P_ALL), Ifindex: ifindex}
-	if err := unix.Bind(p.fd, &p.to); err != nil {
+	if err := unix.Bind(p.FD, &p.to); err != nil {
 		t.Fatal(err)
 	}
 	if tun {
@@ -121,31 +119,24 @@ func newPacketSocket(t *testing.T, ns *nstest.Namespace, ifindex int, tun bool) 
 
 // SendSuper implements linktest.SuperSender.
 func (p *packetSocket) SendSuper(frame []byte, headers, mss int) error {
-	h := vnet.Header{Flags: vnet.FlagNeedsCsum, CsumStart: uint16(headers - header.TCPMinimumSize), CsumOffset: header.TCPChecksumOffset}
-	if len(frame)-headers > mss {
-		h.GSOType, h.GSOSize, h.HdrLen = vnet.GSOTCPv4, uint16(mss), uint16(headers)
-	}
 	to := p.to
 	if to.Protocol == htons(unix.ETH_P_ALL) {
 		to.Protocol = htons(unix.ETH_P_IP)
 	}
-	return unix.Sendto(p.super, raw(h, frame), 0, &to)
+	return unix.Sendto(p.super, linklab.Super(frame, headers, mss), 0, &to)
 }
 
 // Send implements linktest.Peer.
 func (p *packetSocket) Send(frame []byte) error {
 	for range 5 {
-		err := unix.Sendto(p.fd, frame, 0, &p.to)
+		err := unix.Sendto(p.FD, frame, 0, &p.to)
 		if !errors.Is(err, unix.ENOBUFS) && !errors.Is(err, unix.EAGAIN) {
 			return err
 		}
-		p.poll(unix.POLLOUT)
+		p.Poll(unix.POLLOUT)
 	}
 	return unix.ENOBUFS
 }
-
-// Recv implements linktest.Peer.
-func (p *packetSocket) Recv(ctx context.Context) ([]byte, error) { return p.recvRaw(ctx) }
 
 // htons returns v in network byte order, as the socket API wants protocols.
 func htons(v uint16) uint16 {

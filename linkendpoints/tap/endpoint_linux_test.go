@@ -114,7 +114,7 @@ func TestTransmitOffload(t *testing.T) {
 			if n, err := write(e, tcpPacket(e, tt.payload, tt.gso)); n != 1 || err != nil {
 				t.Fatalf("WritePackets = %d, %v", n, err)
 			}
-			raw, err := w.recvRaw(t.Context())
+			raw, err := w.Peer.Recv(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -220,11 +220,11 @@ func TestReceiveVerdicts(t *testing.T) {
 			c := newCollector()
 			defer c.drain()
 			e.Attach(c)
-			if err := w.sendRaw(tt.raw); err != nil {
+			if err := w.Peer.Send(tt.raw); err != nil {
 				t.Fatal(err)
 			}
 			// The frame behind it has been seen when it is delivered.
-			if err := w.sendRaw(raw(vnet.Header{}, arp)); err != nil {
+			if err := w.Peer.Send(raw(vnet.Header{}, arp)); err != nil {
 				t.Fatal(err)
 			}
 			pkt := <-c.packets
@@ -330,7 +330,7 @@ func TestEndOfDescriptor(t *testing.T) {
 	failures := make(chan error, 1)
 	e, w := newTestEndpoint(t, TAP, Options{OnFailure: func(err error) { failures <- err }})
 	e.Attach(newCollector())
-	w.close()
+	w.Close()
 	if err := <-failures; !errors.Is(err, errDeviceGone) {
 		t.Errorf("OnFailure got %v", err)
 	}

@@ -31,7 +31,7 @@ func TestNoReferenceLeaks(t *testing.T) {
 	}
 	for range 20 {
 		for _, f := range frames {
-			if err := w.sendRaw(f); err != nil {
+			if err := w.Peer.Send(f); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -2,12 +2,12 @@ package tap
 
 import (
 	"context"
-	"errors"
 	"testing"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
 
+	"github.com/plumbline/plumbline/linkendpoints/internal/linklab"
 	"github.com/plumbline/plumbline/linkendpoints/internal/vnet"
 )
 
@@ -15,9 +15,10 @@ import (
 const kernelAddress = tcpip.LinkAddress("\x02\x00\x5e\x00\x53\xfe")
 
 // wire is the kernel's end of a device made of a socket pair, which keeps frame
-// boundaries as a TAP does, and is full sooner.
+// boundaries as a TAP does, and is full sooner. Its Peer sends and receives what
+// a TAP descriptor gives and takes, virtio-net header included.
 type wire struct {
-	fd      int
+	linklab.Peer
 	vnetHdr bool
 }
 
@@ -32,29 +33,9 @@ func newPair(t testing.TB, mode Mode, vnetHdr bool) (*device, *wire) {
 	if mode == TAP {
 		d.addr = kernelAddress
 	}
-	w := &wire{fd: fds[1], vnetHdr: vnetHdr}
-	t.Cleanup(w.close)
+	w := &wire{Peer: linklab.Peer{FD: fds[1]}, vnetHdr: vnetHdr}
+	t.Cleanup(w.Close)
 	return d, w
-}
-
-// close closes the kernel's end.
-func (w *wire) close() {
-	if w.fd >= 0 {
-		unix.Close(w.fd)
-		w.fd = -1
-	}
-}
-
-// sendRaw sends what a TAP descriptor would give, virtio-net header included.
-func (w *wire) sendRaw(b []byte) error {
-	for range 5 {
-		_, err := unix.Write(w.fd, b)
-		if !errors.Is(err, unix.EAGAIN) {
-			return err
-		}
-		w.poll(unix.POLLOUT)
-	}
-	return unix.EAGAIN
 }
 
 // Send implements linktest.Peer.
@@ -62,40 +43,17 @@ func (w *wire) Send(frame []byte) error {
 	if w.vnetHdr {
 		frame = append(make([]byte, vnet.HeaderSize), frame...)
 	}
-	return w.sendRaw(frame)
-}
-
-// recvRaw receives what was written to the TAP descriptor.
-func (w *wire) recvRaw(ctx context.Context) ([]byte, error) {
-	b := make([]byte, 1<<17)
-	for ctx.Err() == nil {
-		n, err := unix.Read(w.fd, b)
-		if err == nil {
-			return b[:n], nil
-		}
-		if !errors.Is(err, unix.EAGAIN) {
-			return nil, err
-		}
-		w.poll(unix.POLLIN)
-	}
-	return nil, ctx.Err()
+	return w.Peer.Send(frame)
 }
 
 // Recv implements linktest.Peer.
 func (w *wire) Recv(ctx context.Context) ([]byte, error) {
-	b, err := w.recvRaw(ctx)
+	b, err := w.Peer.Recv(ctx)
 	if err != nil || !w.vnetHdr {
 		return b, err
 	}
 	return b[vnet.HeaderSize:], nil
 }
 
-// poll waits for events, but not so long that the end of a context goes
-// unnoticed.
-func (w *wire) poll(events int16) {
-	const milliseconds = 20
-	_, _ = unix.Poll([]unix.PollFd{{Fd: int32(w.fd), Events: events}}, milliseconds)
-}
-
 // readOne reads what was written, without allocating.
-func readOne(w *wire, b []byte) (int, error) { return unix.Read(w.fd, b) }
+func readOne(w *wire, b []byte) (int, error) { return unix.Read(w.FD, b) }

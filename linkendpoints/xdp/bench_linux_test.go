@@ -52,7 +52,7 @@ func contenders(b *testing.B, addrs ...string) []*contender {
 	theirs := &contender{cable: newCable(b, 1500, 1, addrs...), name: "stock", received: &tally{}}
 	var p *Prepared
 	var err error
-	theirs.ns.Do(func() { p, err = Prepare(Options{Name: "ours"}) })
+	theirs.NS.Do(func() { p, err = Prepare(Options{Name: "ours"}) })
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -154,7 +154,7 @@ func generator(b *testing.B, c *contender, size int) func() {
 		Type:    ebpf.XDP,
 		License: "Apache-2.0",
 		Instructions: asm.Instructions{
-			asm.Mov.Imm(asm.R1, int32(c.kernels.Attrs().Index)),
+			asm.Mov.Imm(asm.R1, int32(c.Kernels.Attrs().Index)),
 			asm.Mov.Imm(asm.R2, 0),
 			asm.FnRedirect.Call(),
 			asm.Return(),
@@ -168,7 +168,7 @@ func generator(b *testing.B, c *contender, size int) func() {
 	const burst = 2048
 	return func() {
 		var err error
-		c.ns.Do(func() {
+		c.NS.Do(func() {
 			_, err = prog.Run(&ebpf.RunOptions{Data: frame, Repeat: burst, Flags: unix.BPF_F_TEST_XDP_LIVE_FRAMES})
 		})
 		if err != nil {
@@ -217,8 +217,8 @@ func (c *contender) discard(b *testing.B) {
 	}
 	defer prog.Close()
 	var l link.Link
-	c.ns.Do(func() {
-		l, err = link.AttachXDP(link.XDPOptions{Program: prog, Interface: c.kernels.Attrs().Index, Flags: link.XDPDriverMode})
+	c.NS.Do(func() {
+		l, err = link.AttachXDP(link.XDPOptions{Program: prog, Interface: c.Kernels.Attrs().Index, Flags: link.XDPDriverMode})
 	})
 	if err != nil {
 		b.Fatal(err)
@@ -229,7 +229,7 @@ func (c *contender) discard(b *testing.B) {
 // arrived returns how many frames the kernel's end has received.
 func (c *contender) arrived(b *testing.B) uint64 {
 	b.Helper()
-	return c.link(b, "kernels").Attrs().Statistics.RxPackets
+	return c.Link(b, "kernels").Attrs().Statistics.RxPackets
 }
 
 // BenchmarkTCP compares bulk transfers between the kernel's TCP and tcpx over the
@@ -247,7 +247,7 @@ func BenchmarkTCP(b *testing.B) {
 			for i, c := range cs {
 				if c.name == "stock" {
 					// It verifies checksums that the kernel leaves to a device.
-					c.ns.Run(b, "ethtool", "-K", "kernels", "tx", "off")
+					c.NS.Run(b, "ethtool", "-K", "kernels", "tx", "off")
 				}
 				from, to := c.connect(b)
 				if sends {
@@ -296,7 +296,7 @@ func (c *contender) connect(b *testing.B) (kernel, netstack net.Conn) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	if kernel, err = c.ns.Dial("tcp", "192.0.2.2:7", nil); err == nil {
+	if kernel, err = c.NS.Dial("tcp", "192.0.2.2:7", nil); err == nil {
 		netstack, err = l.Accept()
 	}
 	if err != nil {

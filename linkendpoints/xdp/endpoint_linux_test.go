@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
@@ -21,7 +20,7 @@ import (
 // programOn returns the identifier of the XDP program on our end, or 0.
 func (c *cable) programOn(t testing.TB) uint32 {
 	t.Helper()
-	x := c.link(t, "ours").Attrs().Xdp
+	x := c.Link(t, "ours").Attrs().Xdp
 	if x == nil || !x.Attached {
 		return 0
 	}
@@ -106,7 +105,7 @@ func TestNewErrors(t *testing.T) {
 func withoutCapabilities(t testing.TB, c *cable, f func()) {
 	t.Helper()
 	var err error
-	c.ns.Do(func() {
+	c.NS.Do(func() {
 		hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 		var none [2]unix.CapUserData
 		if err = unix.Capset(&hdr, &none[0]); err == nil {
@@ -132,7 +131,7 @@ func TestUnprivileged(t *testing.T) {
 
 	var p *Prepared
 	var err error
-	c.ns.Do(func() { p, err = Prepare(Options{Name: "ours", Queues: []int{1, 0}}) })
+	c.NS.Do(func() { p, err = Prepare(Options{Name: "ours", Queues: []int{1, 0}}) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,7 +152,7 @@ func TestUnprivileged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := e.LinkAddress(), tcpip.LinkAddress(c.ours.Attrs().HardwareAddr); got != want || e.MTU() != 1500 || e.Name() != "ours" {
+	if got, want := e.LinkAddress(), tcpip.LinkAddress(c.Ours.Attrs().HardwareAddr); got != want || e.MTU() != 1500 || e.Name() != "ours" {
 		t.Errorf("link address %s of %s, MTU %d, want %s of ours, 1500", got, e.Name(), e.MTU(), want)
 	}
 	received := newCounter()
@@ -188,7 +187,7 @@ func TestWrongDescriptors(t *testing.T) {
 	c := newCable(t, 1500, 1)
 	var p *Prepared
 	var err error
-	c.ns.Do(func() { p, err = Prepare(Options{Name: "ours"}) })
+	c.NS.Do(func() { p, err = Prepare(Options{Name: "ours"}) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -284,7 +283,7 @@ func TestDeviceDeleted(t *testing.T) {
 			e.Attach(received)
 			stop := load(t, c, e)
 			received.wait(t, 10)
-			if err := c.ns.Netlink().LinkDel(c.ours); err != nil {
+			if err := c.NS.Netlink().LinkDel(c.Ours); err != nil {
 				t.Fatal(err)
 			}
 			select {
@@ -313,7 +312,7 @@ func TestIdleDeviceDeleted(t *testing.T) {
 	failed := make(chan error, 2)
 	e := c.open(t, Options{OnFailure: func(err error) { failed <- err }})
 	e.Attach(newCounter())
-	if err := c.ns.Netlink().LinkDel(c.ours); err != nil {
+	if err := c.NS.Netlink().LinkDel(c.Ours); err != nil {
 		t.Fatal(err)
 	}
 	select {
@@ -333,8 +332,8 @@ func TestLinkDown(t *testing.T) {
 			received := newCounter()
 			e.Attach(received)
 			peer := newPacketSocket(t, c)
-			h := c.ns.Netlink()
-			if err := h.LinkSetDown(c.ours); err != nil {
+			h := c.NS.Netlink()
+			if err := h.LinkSetDown(c.Ours); err != nil {
 				t.Fatal(err)
 			}
 			// The first packet finds out, or a receiver does that sends it.
@@ -352,14 +351,10 @@ func TestLinkDown(t *testing.T) {
 			if s := e.Stats(); s.TxRefusedDown != 1 {
 				t.Errorf("TxRefusedDown = %d, want 1", s.TxRefusedDown)
 			}
-			if err := h.LinkSetUp(c.ours); err != nil {
+			if err := h.LinkSetUp(c.Ours); err != nil {
 				t.Fatal(err)
 			}
-			for deadline := time.Now().Add(patience); c.link(t, "kernels").Attrs().OperState != netlink.OperUp; runtime.Gosched() {
-				if time.Now().After(deadline) {
-					t.Fatal("the device does not come up again")
-				}
-			}
+			c.WaitUp(t)
 			if n, err := write(e, udpPacket(e, 3, 100)); n != 1 || err != nil {
 				t.Errorf("WritePackets on a device that is up again = %d, %v", n, err)
 			}
@@ -437,7 +432,7 @@ func load(t testing.TB, c *cable, e *Endpoint) (stop func()) {
 	return func() {
 		once.Do(func() { close(done) })
 		wg.Wait()
-		peer.close()
+		peer.Close()
 	}
 }
 

@@ -94,7 +94,7 @@ func TestFilter(t *testing.T) {
 			c := newCable(t, 1500, 1)
 			e := c.open(t, Options{Filter: tt.filter, Mode: Copy})
 			e.Attach(newCounter())
-			kernel := newPacketSocketOn(t, c, c.ours)
+			kernel := newPacketSocketOn(t, c, c.Ours)
 			peer := newPacketSocket(t, c)
 			dst := tt.dst
 			if dst == "" {
@@ -120,13 +120,13 @@ func (p *packetSocket) has(t testing.TB, e *Endpoint, frame []byte) bool {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	for ctx.Err() == nil {
-		if n, err := unix.Read(p.fd, b); err == nil && strings.HasPrefix(string(b[:n]), string(frame)) {
+		if n, err := unix.Read(p.FD, b); err == nil && strings.HasPrefix(string(b[:n]), string(frame)) {
 			return true
 		}
 		if s := e.Stats(); s.RxFrames+s.RxDropped() > 0 {
 			return false
 		}
-		p.poll(unix.POLLIN)
+		p.Poll(unix.POLLIN)
 	}
 	t.Fatal("the frame is nowhere")
 	return false

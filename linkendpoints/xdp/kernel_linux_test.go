@@ -87,7 +87,7 @@ func TestKernelTCP(t *testing.T) {
 				defer conn.Close()
 				_, _ = io.Copy(conn, conn)
 			}()
-			conn, err := c.ns.Dial("tcp", net.JoinHostPort("192.0.2.2", "7"), nil)
+			conn, err := c.NS.Dial("tcp", net.JoinHostPort("192.0.2.2", "7"), nil)
 			if err != nil {
 				t.Fatal(err)
 			}

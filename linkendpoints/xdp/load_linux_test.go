@@ -17,6 +17,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
 	"github.com/plumbline/plumbline/linkendpoints/internal/lifecycle"
+	"github.com/plumbline/plumbline/linkendpoints/internal/linklab"
 )
 
 // nobody is a dispatcher that keeps nothing.
@@ -97,9 +98,9 @@ func TestPartialChecksums(t *testing.T) {
 	for _, mode := range []Mode{Copy, Generic} {
 		c := newCable(t, 1500, 1, "192.0.2.1/24")
 		e := c.open(t, Options{Mode: mode})
-		c.ns.Run(t, "ip", "neighbor", "add", "192.0.2.2", "lladdr", e.LinkAddress().String(), "dev", "kernels")
+		c.NS.Run(t, "ip", "neighbor", "add", "192.0.2.2", "lladdr", e.LinkAddress().String(), "dev", "kernels")
 		e.Attach(newCounter())
-		conn, err := c.ns.Dial("udp", net.JoinHostPort("192.0.2.2", "9"), nil)
+		conn, err := c.NS.Dial("udp", net.JoinHostPort("192.0.2.2", "9"), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -120,12 +121,12 @@ func TestPartialChecksums(t *testing.T) {
 // waitStats waits until the counters satisfy ok, and returns them.
 func waitStats(t testing.TB, e *Endpoint, ok func(Stats) bool) Stats {
 	t.Helper()
-	p := &packetSocket{fd: -1} // to wait a little with
-	for range patience / (pollInterval) {
+	p := linklab.Peer{FD: -1} // to wait a little with
+	for range patience / linklab.PollInterval {
 		if s := e.Stats(); ok(s) {
 			return s
 		}
-		p.poll(0)
+		p.Poll(0)
 	}
 	t.Fatalf("the counters stay at %+v", e.Stats())
 	return Stats{}
@@ -201,7 +202,7 @@ func TestProcessDies(t *testing.T) {
 	cmd.Env = append(os.Environ(), childEnv+"=ours")
 	stderr, err := cmd.StderrPipe()
 	if err == nil {
-		err = c.ns.Start(cmd)
+		err = c.NS.Start(cmd)
 	}
 	if err != nil {
 		t.Fatal(err)
