@@ -234,3 +234,31 @@ func TestBenchCCFile(t *testing.T) {
 		t.Errorf("ran %q, want %q", got, want)
 	}
 }
+
+// --seed changes what is random and nothing else does, --parallel nothing; --pcapng FILE is one file.
+func TestBenchCCSeedParallelAndOneCapture(t *testing.T) {
+	dir := t.TempDir()
+	report := func(args ...string) string {
+		t.Helper()
+		name := filepath.Join(dir, "report.json")
+		status, _, stderr := command(t, append([]string{"bench", "cc", "--scenario", "loss/1%", "--duration", "1s", "--json", name}, args...)...)
+		if status != exitOK || stderr != "" {
+			t.Fatalf("%q: status %d: %s", args, status, stderr)
+		}
+		return readReport(t, name)
+	}
+	plain := report()
+	for _, same := range [][]string{{"--seed", "1"}, {"--parallel", "1"}, {"--parallel", "2"}} {
+		if got := report(same...); got != plain {
+			t.Errorf("%q:\n%s\nwithout:\n%s", same, got, plain)
+		}
+	}
+	if report("--seed", "2") == plain {
+		t.Error("--seed 2 changes nothing")
+	}
+	name := filepath.Join(dir, "one.pcapng")
+	report("--cc", "reno", "--pcapng", name) // for one scenario with one algorithm
+	if info, err := os.Stat(name); err != nil || info.Size() == 0 {
+		t.Errorf("%v, %v", info, err)
+	}
+}
