@@ -4,13 +4,8 @@ package main
 
 import (
 	"io"
-	"net"
-	"net/http"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
-	"strconv"
 	"testing"
 )
 
@@ -21,30 +16,12 @@ func TestKernelAFPacket(t *testing.T) {
 		l := newVethLab(t, 1500, 1)
 		l.link = "afpacket:dev0"
 		n := size(32 << 20)
-		server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Content-Length", strconv.FormatInt(n, 10))
-			_, _ = io.Copy(w, pattern(n))
-		})}
-		listener := l.Listen(t, "tcp", "127.0.0.1:0")
-		go server.Serve(listener)
-		t.Cleanup(func() { server.Close() })
 		l.program("Server listening", "iperf3", "--server", "--port", "5201", "--forceflush")
-		p := l.proxy(stack, "--listen", "80", "--to", listener.Addr().String(), "--listen", "5201", "--to", "127.0.0.1:5201")
+		p := l.proxy(stack, "--listen", "80", "--to", l.serveHTTP(n), "--listen", "5201", "--to", "127.0.0.1:5201")
 
 		l.ping(version, 1400)
-
-		file := filepath.Join(t.TempDir(), "file")
-		l.Run(t, "curl", "--silent", "--show-error", "--fail", "--max-time", "60", "--output", file,
-			"http://"+net.JoinHostPort(stackIP[version], "80")+"/")
-		f, err := os.Open(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer f.Close()
-		if got, m, err := sum(f); err != nil || got != wantSum(n) {
-			t.Errorf("curl got %d bytes that are not the %d sent, %v", m, n, err)
-		}
-		l.Run(t, "iperf3", "--client", stackIP[version], "--port", "5201", "--bytes", strconv.FormatInt(n, 10))
+		l.curl(version, n)
+		l.iperf(stackIP[version], "5201", 32<<20)
 		p.stop()
 		out, _ := p.output()
 		if !regexp.MustCompile(`afpacket:dev0: \d+ frames in \([1-9]\d* large(.|\n)*frames out \([1-9]\d* large`).MatchString(out) {

@@ -4,18 +4,15 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -69,29 +66,10 @@ func TestKernelCurl(t *testing.T) {
 	eachStack(t, func(t *testing.T, stack, version string) {
 		l := newLab(t)
 		n := size(64 << 20)
-		server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Content-Length", strconv.FormatInt(n, 10))
-			_, _ = io.Copy(w, pattern(n))
-		})}
-		listener := l.Listen(t, "tcp", "127.0.0.1:0")
-		go server.Serve(listener)
-		t.Cleanup(func() { server.Close() })
 
-		dir := t.TempDir()
-		trace, file := filepath.Join(dir, "trace.pcapng"), filepath.Join(dir, "file")
-		p := l.proxy(stack, "--listen", "80", "--to", listener.Addr().String(), "--pcapng", trace, "--snap-length", "100")
-		l.Run(t, "curl", "--silent", "--show-error", "--fail", "--max-time", "60", "--output", file,
-			"http://"+net.JoinHostPort(stackIP[version], "80")+"/")
-
-		f, err := os.Open(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer f.Close()
-		got, m, err := sum(f)
-		if err != nil || got != wantSum(n) {
-			t.Errorf("curl got %d bytes that are not the %d sent, %v", m, n, err)
-		}
+		trace := filepath.Join(t.TempDir(), "trace.pcapng")
+		p := l.proxy(stack, "--listen", "80", "--to", l.serveHTTP(n), "--pcapng", trace, "--snap-length", "100")
+		l.curl(version, n)
 		p.stop()
 		out := l.Run(t, "tshark", "-r", trace, "-Y", "tcp.flags.syn == 1", "-T", "fields", "-e", "tcp.srcport", "-e", "frame.packet_flags_direction")
 		if lines := strings.Split(strings.TrimSpace(out), "\n"); len(lines) != 2 || !strings.HasPrefix(lines[1], "80\t") {
@@ -112,29 +90,9 @@ func TestKernelIperf(t *testing.T) {
 		if testing.Short() {
 			n = 64 << 20
 		}
-		for name, args := range map[string][]string{
-			"to the netstack":   {"--client", stackIP[version], "--port", "5201"},
-			"from the netstack": {"--client", stackIP[version], "--port", "5201", "--reverse"},
-			"through it":        {"--client", host, "--port", port},
-		} {
-			out := l.Run(t, "iperf3", append(args, "--bytes", strconv.Itoa(n), "--json")...)
-			var result struct {
-				End struct {
-					Received struct {
-						Bytes int64
-						Rate  float64 `json:"bits_per_second"`
-					} `json:"sum_received"`
-				}
-			}
-			if err := json.Unmarshal([]byte(out), &result); err != nil {
-				t.Fatalf("%s: %v in %s", name, err, out)
-			}
-			// What is in buffers when the sender has sent enough is lost: iperf3 resets.
-			if got := result.End.Received.Bytes; got < int64(n/2) {
-				t.Errorf("%s: iperf3 received %d bytes of %d", name, got, n)
-			}
-			t.Logf("%-18s %5.2f Gbit/s", name, result.End.Received.Rate/1e9)
-		}
+		l.iperf(stackIP[version], "5201", n)
+		l.iperf(stackIP[version], "5201", n, "--reverse")
+		l.iperf(host, port, n)
 	})
 }
 

@@ -5,14 +5,9 @@ package main
 import (
 	"bytes"
 	"encoding/binary"
-	"encoding/json"
 	"io"
 	"net"
-	"net/http"
-	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -57,51 +52,14 @@ func TestKernelXDP(t *testing.T) {
 	eachStack(t, func(t *testing.T, stack, version string) {
 		l := newVethLab(t, 1500, 2)
 		n := size(8 << 20)
-		server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Content-Length", strconv.FormatInt(n, 10))
-			_, _ = io.Copy(w, pattern(n))
-		})}
-		listener := l.Listen(t, "tcp", "127.0.0.1:0")
-		go server.Serve(listener)
-		t.Cleanup(func() { server.Close() })
 		l.program("Server listening", "iperf3", "--server", "--port", "5201", "--forceflush")
-		p := l.proxy(stack, "--listen", "80", "--to", listener.Addr().String(), "--listen", "5201", "--to", "127.0.0.1:5201")
+		p := l.proxy(stack, "--listen", "80", "--to", l.serveHTTP(n), "--listen", "5201", "--to", "127.0.0.1:5201")
 
 		l.ping(version, 1400)
-
-		file := filepath.Join(t.TempDir(), "file")
-		l.Run(t, "curl", "--silent", "--show-error", "--fail", "--max-time", "60", "--output", file,
-			"http://"+net.JoinHostPort(stackIP[version], "80")+"/")
-		f, err := os.Open(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer f.Close()
-		if got, m, err := sum(f); err != nil || got != wantSum(n) {
-			t.Errorf("curl got %d bytes that are not the %d sent, %v", m, n, err)
-		}
-
-		const enough = 32 << 20 // bytes; what is in buffers when they are sent is lost, since iperf3 resets
-		for _, direction := range [][]string{nil, {"--reverse"}} {
-			out := l.Run(t, "iperf3", append([]string{
-				"--client", stackIP[version], "--port", "5201", "--bytes", strconv.Itoa(enough), "--json",
-			}, direction...)...)
-			var result struct {
-				End struct {
-					Received struct {
-						Bytes int64
-						Rate  float64 `json:"bits_per_second"`
-					} `json:"sum_received"`
-				}
-			}
-			if err := json.Unmarshal([]byte(out), &result); err != nil {
-				t.Fatalf("%v in %s", err, out)
-			}
-			if got := result.End.Received.Bytes; got < enough/2 {
-				t.Errorf("iperf3 received %d bytes", got)
-			}
-			t.Logf("%v %5.2f Gbit/s", direction, result.End.Received.Rate/1e9)
-		}
+		l.curl(version, n)
+		const enough = 32 << 20 // bytes
+		l.iperf(stackIP[version], "5201", enough)
+		l.iperf(stackIP[version], "5201", enough, "--reverse")
 		p.stop()
 		if out, _ := p.output(); !strings.Contains(out, "xdp:dev0:    copy mode") {
 			t.Errorf("no statistics of the device:\n%s", out)
