@@ -107,8 +107,9 @@ type Options struct {
 
 	// RingSize is the size in bytes of each queue's receive ring, rounded up to
 	// a multiple of 64 KiB, 256 KiB at least and 1 GiB at most. Zero means 8 MiB,
-	// which hold 4096 frames. Frames of more than about 1900 bytes are held elsewhere, up to the same
-	// number of bytes as far as net.core.rmem_max or CAP_NET_ADMIN allow.
+	// which hold 4096 frames. Frames of more than about 1900 bytes are held
+	// elsewhere, up to the same number of bytes as far as net.core.rmem_max or
+	// CAP_NET_ADMIN allow.
 	RingSize int
 
 	// OnFailure, if set, is called at most once, with the error that ended the
