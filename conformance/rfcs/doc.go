@@ -14,8 +14,7 @@
 // RFC 5961 are optional, and their steps are MUSTs for who does them.
 //
 // Section, level and meaning of each row were compared with the text of its RFC,
-// except for RFC 9937 (PRR), whose row rests on RFC 6937, its predecessor, and on
-// how others cite its section 6.
+// except for RFC 9937 (PRR), whose row rests on how others cite its section 6.
 //
 // Each row names the tests that prove it.
 package rfcs
