@@ -226,6 +226,16 @@ func TestCountsAgree(t *testing.T) {
 	if d.Dropped < 4 || r.Retransmits != d.Dropped {
 		t.Errorf("%d dropped, %d retransmitted", d.Dropped, r.Retransmits)
 	}
+	if want := float64(d.Dropped-4) / float64(d.Sent); d.DropRate != want || want == 0 {
+		t.Errorf("%v of the packets dropped by the queue, want all that were dropped but 4: %v", d.DropRate, want)
+	}
+	// A full queue of one BDP takes a round trip to leave; quantiles are those of a histogram.
+	if full := 1.05 * d.BaseRTTMs; r.QueueP50Ms <= 0 || r.QueueP95Ms < r.QueueP50Ms || d.QueueP99Ms < r.QueueP95Ms || d.QueueP99Ms > full || d.QueueP99Ms < full/2 {
+		t.Errorf("quantiles of the wait: %v, %v, %v ms, want them to ascend to about %v", r.QueueP50Ms, r.QueueP95Ms, d.QueueP99Ms, full)
+	}
+	if d.Power >= d.Utilisation || d.Power < d.Utilisation/2 {
+		t.Errorf("power is %v, want the utilisation of %v over one to two round trips", d.Power, d.Utilisation)
+	}
 	if most := s.Ceiling() / 1e6; r.GoodputMbps > most || r.GoodputMbps < 0.8*most {
 		t.Errorf("%.2f Mbit/s of %.2f", r.GoodputMbps, most)
 	}
