@@ -99,6 +99,34 @@ func TestACKAllocatesNothing(t *testing.T) {
 	}
 }
 
+// TestACKWithECNAllocatesNothing: nor does an ACK with the feedback of a path that marks all the time.
+func TestACKWithECNAllocatesNothing(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		use  flags
+		// feedback is that of the nth ACK.
+		feedback func(n int) Flags
+	}{
+		{"classic", flagECN, func(int) Flags { return ECE }},
+		{"accurate", flagAccECN, func(n int) Flags { return aceFlags(uint8(cepStart + n)) }},
+	} {
+		const n = 8000
+		f := newFlood(t, n)
+		f.set(c.use)
+		reductions := f.counts[CountECNReduction]
+		if a := testing.AllocsPerRun(n/4, func() {
+			f.una++
+			f.seg.Flags = ACK | c.feedback(f.una)
+			f.ackUp()
+		}); a != 0 {
+			t.Errorf("%s: an ACK allocates %v times", c.name, a)
+		}
+		if f.counts[CountECNReduction] == reductions {
+			t.Errorf("%s: the window was not reduced", c.name)
+		}
+	}
+}
+
 // BenchmarkACK is an ACK of two segments and the sending of two, with up to 100,000 in flight: its cost does not grow with them.
 func BenchmarkACK(b *testing.B) {
 	for _, n := range []int{100, 10_000, 100_000} {

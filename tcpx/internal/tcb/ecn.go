@@ -102,9 +102,12 @@ func (t *TCB) ecnSetup() Flags {
 	return 0
 }
 
-// ecnReply is how SYN-ACK agrees to ECN (RFC 3168 §6.1.1, RFC 9768 §3.1.2).
+// ecnReply is how SYN-ACK agrees to ECN (RFC 3168 §6.1.1, RFC 9768 §3.1.2). After two time-outs the flags of accurate ECN may be what the path drops; without them the
+// client does without ECN.
 func (t *TCB) ecnReply() Flags {
 	switch {
+	case t.has(flagAccECN) && t.retries > 1:
+		return 0
 	case t.has(flagAccECN):
 		return aceFlags(handshakeACE[t.accurate.syn])
 	case t.has(flagECN):
@@ -255,6 +258,7 @@ func (t *TCB) congestionEcho(now Time, s *Segment, n *ackNews) {
 			t.reportExit(now, n)
 		}
 		r.state, r.high = caCWR, t.sndNxt
+		r.undo.Forget() // proof that comes now is about an earlier reduction
 		t.signal(now, congestion.ClassicECN, n.outstanding, 0)
 		r.prr.Begin(sub64(n.outstanding, n.priorDelivered), t.ctl.Ssthresh)
 		r.cwnd = r.prr.Cwnd(n.delivered, t.rtx.InFlight(), uint64(t.mss), n.advanced)

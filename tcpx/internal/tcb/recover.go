@@ -51,6 +51,8 @@ type episode struct {
 	owed bool
 	// tooBig: what is due for retransmission outside of recovery did not fit the path, which is no sign of congestion (RFC 8201 §5.4).
 	tooBig bool
+	// marked: the window had been reduced by a mark when the episode began, which is no mistake even if the episode is one.
+	marked bool
 	// firstTx is the number of the episode's first retransmission, 0 before; twice tells that one of them was lost.
 	firstTx uint64
 	twice   bool
@@ -238,10 +240,11 @@ func (t *TCB) enterRecovery(now Time, n *ackNews) {
 		t.reportExit(now, n)
 	}
 	// The window is reduced once for each window of data, whether by a mark or by a loss (RFC 3168 §6.1.2).
-	again := t.rec.state == caCWR
+	marked := t.rec.state == caCWR
 	t.beginEpisode(caRecovery, congestion.FastRecovery)
+	t.rec.marked = marked
 	t.rec.blind = t.rtx.SackedBytes() == 0 && t.dupAcks >= recovery.DupThresh
-	if !again {
+	if !marked {
 		t.signal(now, congestion.FastRecovery, n.outstanding, n.lost)
 		t.reduced()
 	}
@@ -254,7 +257,7 @@ func (t *TCB) beginEpisode(s caState, sig congestion.Signal) {
 	r := &t.rec
 	r.state, r.signal = s, sig
 	r.high, r.highRxt = t.sndNxt, t.sndUna
-	r.firstTx, r.twice, r.rescued, r.tooBig = 0, false, false, false
+	r.firstTx, r.twice, r.rescued, r.tooBig, r.marked = 0, false, false, false, false
 	r.undo.Begin()
 	t.disarm(timerProbe)
 	r.tlpOut = false
@@ -340,6 +343,7 @@ func (t *TCB) spurious(s *Segment, n *ackNews) bool {
 // undo withdraws the loss marks; concluded makes the controller restore its state (RFC 4015, RFC 9438 §4.9).
 func (t *TCB) undo(now Time, n *ackNews) {
 	r := &t.rec
+	inEpisode := r.state == caRecovery || r.state == caLoss
 	switch r.signal {
 	case congestion.RTO:
 		t.owner.Count(CountSpuriousRTO, 1)
@@ -359,7 +363,11 @@ func (t *TCB) undo(now Time, n *ackNews) {
 	if t.rtx.Len() > 0 {
 		t.arm(timerRTO, t.rtoAt(now))
 	}
-	n.undone = true
+	if r.marked {
+		n.ended = inEpisode // what the controller heard of is the mark
+	} else {
+		n.undone = true
+	}
 }
 
 // scheduleProbe arms the loss probe (RFC 8985 §7.2).
