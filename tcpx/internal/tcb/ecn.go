@@ -251,7 +251,7 @@ func (t *TCB) countCE(s *Segment, ce bool) {
 // congestionEcho takes the ECN feedback of an ACK, and reduces the window once for each window of data (RFC 3168 §6.1.2, RFC 9768 §3.4).
 func (t *TCB) congestionEcho(now Time, s *Segment, n *ackNews) {
 	marks := t.newMarks(s, n)
-	t.ack.CE, t.ack.ECE = uint64(marks)*uint64(t.mss), t.has(flagECN) && s.Flags.Has(ECE) && !s.Flags.Has(SYN)
+	t.ack.CE, t.ack.ECE = uint64(marks)*uint64(t.mss), t.has(flagECN) && s.Flags.Has(ECE)
 	if r := &t.rec; (marks > 0 || t.ack.ECE) && (r.state == caOpen || r.state == caDisorder) && n.outstanding > 0 {
 		t.owner.Count(CountECNReduction, 1)
 		if n.ended { // by the same ACK

@@ -68,7 +68,7 @@ func (r *rig) Transmit(s *Out) bool {
 	}
 	text := string(s.Payload.Flatten())
 	s.Payload.Release()
-	w := wire{Segment{Seq: s.Seq, Ack: s.Ack, Flags: s.Flags, Wnd: s.Wnd, Up: s.Up, Len: len(text)}, text}
+	w := wire{Segment{Seq: s.Seq, Ack: s.Ack, Flags: s.Flags, Wnd: s.Wnd, Up: s.Up, Len: len(text), ECN: s.ECN}, text}
 	if !ParseOptions(s.Opts[:s.OptLen], &w.Opts) {
 		r.tb.Fatalf("sent malformed options % x", s.Opts[:s.OptLen])
 	}
