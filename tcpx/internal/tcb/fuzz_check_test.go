@@ -55,10 +55,14 @@ func (h *hostile) checkOut(s *Out, text []byte) {
 	if s.Seq.Less(h.sndUna-1) || h.sndNxt.Less(s.Seq) {
 		tb.Fatalf("%v: SEQ %d is not between SND.UNA %d and SND.NXT %d", h.state, s.Seq, h.sndUna, h.sndNxt)
 	}
-	if limit := min(int(h.peerMSS), int(h.mtuPayload)); min(len(text), s.MSS)+s.OptLen > limit {
+	limit := min(int(h.peerMSS), int(h.mtuPayload))
+	if h.wild {
+		limit = int(h.peerMSS) // a probe, and what its loss repeats, is larger than the MTU in use
+	}
+	if min(len(text), s.MSS)+s.OptLen > max(limit, minPeerMSS) {
 		tb.Fatalf("RFC 6691: %d octets of text and %d of options with an MSS of %d", len(text), s.OptLen, limit)
 	}
-	if len(text) > s.MSS && len(text) > h.params.GSOMax {
+	if len(text) > s.MSS && len(text) > h.params.GSOMax && !h.wild {
 		tb.Fatalf("a unit of %d octets for a link that takes %d", len(text), h.params.GSOMax)
 	}
 	for i, x := range text {
@@ -118,7 +122,12 @@ func (h *hostile) Count(Counter, uint64) {}
 func (h *hostile) Rand() *rand.Rand { return h.rng }
 
 // PathMTU implements Owner.
-func (h *hostile) PathMTU(int, bool) PathMTU { return nil }
+func (h *hostile) PathMTU(limit int, _ bool) PathMTU {
+	if h.wild {
+		return &hostilePath{rng: h.rng, limit: limit}
+	}
+	return nil
+}
 
 // NewController implements Owner.
 func (h *hostile) NewController() congestion.Controller { return cubic.New() }

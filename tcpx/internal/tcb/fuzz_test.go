@@ -72,6 +72,8 @@ type hostile struct {
 	now    Time
 	rng    *rand.Rand
 	refuse bool
+	// wild gives the connection a finder of path MTUs that is out of its mind.
+	wild   bool
 	scarce Pressure
 	held   int
 	// sent is how many segments have left since the last step began.
@@ -114,6 +116,7 @@ func newHostile(tb testing.TB, b []byte) *hostile {
 	c := h.in.byte()
 	h.cfg.Timestamps, h.cfg.SACK, h.cfg.WindowScaling, h.cfg.RACK = c&1 != 0, c&2 != 0, c&4 != 0, c&8 != 0
 	h.cfg.Moderate = c&16 != 0
+	h.wild = c&(32|128) == 32|128
 	h.cfg.ECN = ECNMode(c >> 6)
 	if c&32 != 0 {
 		h.cfg.TimeWait, h.cfg.MaxRetries = time.Second, 3

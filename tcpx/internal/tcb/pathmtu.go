@@ -9,7 +9,7 @@ import (
 type PathMTU interface {
 	// MTU returns the size to use from now on.
 	MTU(now Time) int
-	// Probe returns the size of the probe that should be sent, 0 for none. ProbeSent says that it was, ProbeLost that it did not arrive although later segments did,
+	// Probe returns the size of the probe that should be sent, 0 for none, and never more than the limit that it was made for. ProbeSent says that it was, ProbeLost that it did not arrive although later segments did,
 	// ProbeUnsent that what became of it cannot be told.
 	Probe() int
 	ProbeSent()
