@@ -6,7 +6,7 @@ import "math/rand/v2"
 type hostilePath struct {
 	rng   *rand.Rand
 	limit int
-	mtu int
+	mtu   int
 }
 
 // MTU implements PathMTU. A size stays for a while, as core and path agree on one within a call.
