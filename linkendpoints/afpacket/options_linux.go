@@ -8,38 +8,27 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 
+	"github.com/plumbline/plumbline/linkendpoints/internal/backpressure"
 	"github.com/plumbline/plumbline/linkendpoints/internal/frame"
 )
 
 // Backpressure says what becomes of a packet for which the kernel has no room:
 // the socket's send buffer or the device's queue is full.
-type Backpressure int
+type Backpressure = backpressure.Policy
 
+// The policies.
 const (
 	// Refuse makes WritePackets return *tcpip.ErrNoBufferSpace at once. The
 	// packet was not sent, so a transport should neither count it as in flight
 	// nor as lost.
-	Refuse Backpressure = iota
+	Refuse = backpressure.Refuse
 	// Block makes WritePackets wait until there is room, the device goes down
 	// or the endpoint is closed. The waiting goroutine may be one that
 	// delivers, which then receives nothing meanwhile.
-	Block
+	Block = backpressure.Block
 	// Drop drops the packet, counts it and reports success, as a wire does.
-	Drop
+	Drop = backpressure.Drop
 )
-
-// String returns "refuse", "block" or "drop".
-func (b Backpressure) String() string {
-	switch b {
-	case Refuse:
-		return "refuse"
-	case Block:
-		return "block"
-	case Drop:
-		return "drop"
-	}
-	return fmt.Sprintf("Backpressure(%d)", int(b))
-}
 
 const (
 	// maxQueues is the number of sockets of one endpoint. The kernel allows
@@ -136,7 +125,7 @@ func (o *Options) check() error {
 		return fmt.Errorf("afpacket: MTU %d, the limit is %d", o.MTU, frame.MaxIPSize)
 	case o.VLAN > maxVLAN:
 		return fmt.Errorf("afpacket: VLAN %d, the limit is %d", o.VLAN, maxVLAN)
-	case o.Backpressure < Refuse || o.Backpressure > Drop:
+	case !o.Backpressure.Valid():
 		return fmt.Errorf("afpacket: unknown backpressure policy %d", o.Backpressure)
 	case o.RingSize < 0 || o.RingSize > maxRingSize:
 		return fmt.Errorf("afpacket: ring of %d bytes, the limit is %d", o.RingSize, maxRingSize)

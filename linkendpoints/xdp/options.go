@@ -9,6 +9,8 @@ import (
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
+
+	"github.com/plumbline/plumbline/linkendpoints/internal/backpressure"
 )
 
 // Mode says how frames get from the device into the memory of the endpoint.
@@ -45,35 +47,23 @@ func (m Mode) String() string {
 	return fmt.Sprintf("Mode(%d)", int(m))
 }
 
-// Backpressure says what becomes of a packet for which there is no room: all
-// transmit frames of its queue are with the kernel.
-type Backpressure int
+// Backpressure says what becomes of a packet for which there is no room:
+// all transmit frames of its queue are with the kernel.
+type Backpressure = backpressure.Policy
 
+// The policies.
 const (
 	// Refuse makes WritePackets return *tcpip.ErrNoBufferSpace at once. The
 	// packet was not sent, so a transport should neither count it as in flight
 	// nor as lost.
-	Refuse Backpressure = iota
+	Refuse = backpressure.Refuse
 	// Block makes WritePackets wait until there is room, the device goes down
 	// or the endpoint is closed. The waiting goroutine may be one that
 	// delivers, which then receives nothing meanwhile.
-	Block
+	Block = backpressure.Block
 	// Drop drops the packet, counts it and reports success, as a wire does.
-	Drop
+	Drop = backpressure.Drop
 )
-
-// String returns "refuse", "block" or "drop".
-func (b Backpressure) String() string {
-	switch b {
-	case Refuse:
-		return "refuse"
-	case Block:
-		return "block"
-	case Drop:
-		return "drop"
-	}
-	return fmt.Sprintf("Backpressure(%d)", int(b))
-}
 
 const (
 	// frameSize is the size in bytes of the chunks that memory shared with the
@@ -228,7 +218,7 @@ func (o *Options) check() error {
 		return fmt.Errorf("xdp: MTU %d, the limit is %d", o.MTU, maxMTU)
 	case o.Frames != 0 && (o.Frames < minFrames || o.Frames > maxFrames || bits.OnesCount(uint(o.Frames)) != 1):
 		return fmt.Errorf("xdp: %d frames, want a power of two from %d to %d", o.Frames, minFrames, maxFrames)
-	case o.Backpressure < Refuse || o.Backpressure > Drop:
+	case !o.Backpressure.Valid():
 		return fmt.Errorf("xdp: unknown backpressure policy %d", o.Backpressure)
 	case o.BusyPoll < 0 || o.BusyPoll > time.Second:
 		return fmt.Errorf("xdp: busy polling for %v, want at most %v", o.BusyPoll, time.Second)
