@@ -115,7 +115,9 @@ type (
 		Reason  string         `json:"why,omitempty"`
 		Failure *pageFailure   `json:"f,omitempty"`
 		Notes   []string       `json:"notes,omitempty"`
-		Trace   [][4]any       `json:"tr,omitempty"`
+		// Findings are the oracle's, each with its tier and its text.
+		Findings [][2]string `json:"o,omitempty"`
+		Trace    [][4]any    `json:"tr,omitempty"`
 		// Packets is a pcapng file.
 		Packets []byte `json:"pcap,omitempty"`
 	}
@@ -178,12 +180,15 @@ func pageOf(results []*runner.Result, opt HTMLOptions) *pageData {
 func (s *pageScript) add(r *runner.Result, target int, budget *int) {
 	run := pageRun{Target: target, IP: r.IP.String()[3:], Verdict: r.Verdict, Reason: r.Reason, Notes: r.Notes}
 	for i := range s.Runs {
-		if have := &s.Runs[i]; have.Target == target && have.Verdict == r.Verdict && have.Reason == r.Reason {
+		if have := &s.Runs[i]; have.Target == target && have.Verdict == r.Verdict && have.Reason == r.Reason && len(have.Findings) == len(r.Findings) {
 			have.IP += "+" + strings.TrimPrefix(run.IP, "v")
 			return
 		}
 	}
 	run.IP = strings.TrimPrefix(run.IP, "v")
+	for i := range r.Findings {
+		run.Findings = append(run.Findings, [2]string{string(r.Findings[i].Tier), r.Findings[i].String()})
+	}
 	for _, e := range r.Trace[:min(len(r.Trace), maxRunTrace)] {
 		run.Trace = append(run.Trace, [4]any{e.At.Microseconds(), e.Kind, e.Line, e.Text})
 	}

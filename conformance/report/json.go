@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"io"
 
+	"github.com/plumbline/plumbline/conformance/oracle"
 	"github.com/plumbline/plumbline/conformance/runner"
 )
 
@@ -47,6 +48,8 @@ type Run struct {
 	// Retried is why the run was done a second time, in real time.
 	Retried string   `json:"retried,omitempty"`
 	Notes   []string `json:"notes,omitempty"`
+	// Findings are what the oracle holds against the target, if it was asked.
+	Findings []oracle.Finding `json:"findings,omitempty"`
 	// Trace is what happened; only runs with a failure have one.
 	Trace []Step `json:"trace,omitempty"`
 }
@@ -97,6 +100,7 @@ func runOf(r *runner.Result) Run {
 		Script: r.Script, Target: r.Target, IP: int(r.IP), Level: r.Level,
 		Title: r.Tags.Title, Section: r.Tags.Section, Requirements: r.Tags.Requirements,
 		Verdict: r.Verdict, Reason: r.Reason, Retried: r.Retried, ElapsedMicros: r.Elapsed.Microseconds(), Notes: r.Notes,
+		Findings: r.Findings,
 	}
 	if f := r.Failure; f != nil {
 		run.Failure = &Failure{

@@ -33,6 +33,8 @@ type (
 		Time    string        `xml:"time,attr"`
 		Failure *junitMessage `xml:"failure"`
 		Skipped *junitMessage `xml:"skipped"`
+		// Out has what the oracle holds against the target.
+		Out string `xml:"system-out,omitempty"`
 	}
 	junitMessage struct {
 		Message string `xml:"message,attr"`
@@ -84,6 +86,9 @@ func (s *junitSuite) add(r *runner.Result) {
 	case r.Verdict != runner.Pass:
 		s.Skipped++
 		c.Skipped = &junitMessage{Message: string(r.Verdict) + ": " + r.Reason}
+	}
+	for i := range r.Findings {
+		c.Out += "oracle: " + r.Findings[i].String() + "\n"
 	}
 	s.Cases = append(s.Cases, c)
 }

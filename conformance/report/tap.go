@@ -24,6 +24,9 @@ func TAP(w io.Writer, results []*runner.Result) error {
 			ok = "not ok"
 		}
 		fmt.Fprintf(out, "%s %d - %s%s\n", ok, i+1, escapeTAP(r.Name()), directive(r))
+		for i := range r.Findings {
+			fmt.Fprintf(out, "# oracle: %s\n", oneLine(r.Findings[i].String()))
+		}
 		if !r.Verdict.OK() {
 			writeYAML(out, r)
 		}

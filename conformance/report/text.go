@@ -32,6 +32,7 @@ func Text(w io.Writer, results []*runner.Result, opt TextOptions) error {
 		}
 	}
 	writeUnsupported(out, results, opt.Verbose)
+	writeFindings(out, results)
 	writeSections(out, results)
 	if opt.Requirements {
 		writeRequirements(out, results)
@@ -49,6 +50,11 @@ func writeResult(w io.Writer, r *runner.Result, verbose bool) {
 	fmt.Fprintln(w)
 	if r.Reason != "" && r.Failure == nil {
 		fmt.Fprintf(w, "      %s\n", r.Reason)
+	}
+	if verbose {
+		for i := range r.Findings {
+			fmt.Fprintf(w, "      oracle: %v\n", &r.Findings[i])
+		}
 	}
 	if r.Failure == nil || !verbose && r.Verdict.OK() {
 		return

@@ -91,7 +91,8 @@ type Options struct {
 	// end of a script, as packetdrill does not.
 	IgnoreLeftovers bool
 	// Oracle judges the packets of each run by package oracle as well: a run
-	// fails if what the target sent breaks a rule of the hard tier.
+	// fails if what the target sent breaks a rule of the hard tier. What breaks
+	// one of the soft tier is in Result.Findings.
 	Oracle bool
 }
 
@@ -115,8 +116,8 @@ type Result struct {
 	Failure *Failure
 	// Notes are remarks: settings that were not applied, leniencies used.
 	Notes []string
-	// Findings are what the oracle holds against the target, if Options.Oracle
-	// asks for it.
+	// Findings are what the oracle holds against the target, of both tiers, if
+	// Options.Oracle asks for it. Those of the soft tier fail nothing.
 	Findings []oracle.Finding
 	// Trace is all that happened, in order.
 	Trace []Entry

@@ -196,6 +196,7 @@ function showTest(name, chosen) {
     run.why ? h("div", {class: "why " + cls(run.v)}, run.why) : null,
     run.f ? h("div", {class: "sides"}, h("div", {}, h("small", {}, "expected"), run.f.x || ""), h("div", {class: "a"}, h("small", {}, "actual"), run.f.a || "nothing")) : null,
     run.f && run.f.m !== run.why ? h("p", {class: "dim"}, run.f.m) : null,
+    (run.o || []).length ? [h("h3", {}, "what the oracle says"), run.o.map(([tier, text]) => h("div", {class: "why " + (tier === "hard" ? "FAIL" : "XFAIL")}, text))] : null,
     run.tr ? [h("h3", {}, "what happened"), ladder(run)] : null,
     run.pcap ? h("a", {class: "dl", download: `${x.n.replace(/[^A-Za-z0-9]+/g, "-")}-${data.targets[run.g].name}-ipv${run.ip}.pcapng`, href: "data:application/octet-stream;base64," + run.pcap}, "save the packets (pcapng)") : null,
     (run.notes || []).length ? [h("h3", {}, "notes"), run.notes.map(n => h("p", {class: "dim"}, n))] : null,
