@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
-	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 )
 
@@ -18,18 +17,11 @@ import (
 // likely as it is for a wrong packet to have the right one.
 func VerifyPartial(proto tcpip.NetworkProtocolNumber, p Packet) (v Verdict, completed bool) {
 	var t transport
-	switch proto {
-	case header.IPv4ProtocolNumber:
-		t, v = locateIPv4(p)
-	case header.IPv6ProtocolNumber:
-		t, v = locateIPv6(p)
-	default:
-		return Good, false
-	}
-	if v != Good {
+	if v = t.locate(proto, p); v != Good {
 		return v, false
 	}
-	if t.isPartial(p) {
+	addresses := t.sumAddresses()
+	if t.isPartial(p, addresses) {
 		// Ethernet padding does not count.
 		body := p.truncate(t.end)
 		h := Header{Flags: FlagNeedsCsum, CsumStart: uint16(t.start), CsumOffset: uint16(t.csumOffset)}
@@ -37,12 +29,12 @@ func VerifyPartial(proto tcpip.NetworkProtocolNumber, p Packet) (v Verdict, comp
 			return Good, true
 		}
 	}
-	return t.verify(p), false
+	return t.verify(p, addresses), false
 }
 
-// isPartial says whether the segment's checksum is the sum of its
-// pseudo-header, not complemented.
-func (t transport) isPartial(p Packet) bool {
+// isPartial says whether the segment's checksum is the sum of its pseudo-header,
+// not complemented, between addresses whose sum is given.
+func (t *transport) isPartial(p Packet, addresses uint16) bool {
 	size := t.end - t.start
 	switch t.number {
 	case header.TCPProtocolNumber:
@@ -61,11 +53,7 @@ func (t transport) isPartial(p Packet) bool {
 	if at+2 > len(p.Head) {
 		return false
 	}
-	xsum := checksum.Checksum(t.src, 0)
-	xsum = checksum.Checksum(t.dst, xsum)
-	xsum = checksum.Combine(xsum, uint16(t.number))
-	xsum = checksum.Combine(xsum, uint16(size))
-	return binary.BigEndian.Uint16(p.Head[at:]) == xsum
+	return binary.BigEndian.Uint16(p.Head[at:]) == t.pseudoHeader(size, addresses)
 }
 
 // truncate returns the first n bytes of p, which has at least as many.

@@ -43,13 +43,14 @@ func (p Packet) size() int { return len(p.Head) + len(p.Tail) }
 
 // sum adds the bytes [from, to) of p to initial. The range has to lie within p.
 func (p Packet) sum(from, to int, initial uint16) uint16 {
+	if to <= len(p.Head) {
+		return checksum.Checksum(p.Head[from:to], initial)
+	}
 	var c checksum.Checksumer
 	if from < len(p.Head) {
-		c.Add(p.Head[from:min(to, len(p.Head))])
+		c.Add(p.Head[from:])
 	}
-	if to > len(p.Head) {
-		c.Add(p.Tail[max(from-len(p.Head), 0) : to-len(p.Head)])
-	}
+	c.Add(p.Tail[max(from-len(p.Head), 0) : to-len(p.Head)])
 	return checksum.Combine(c.Checksum(), initial)
 }
 
@@ -82,16 +83,7 @@ func Complete(h Header, l2 int, p Packet) bool {
 // in p and goes on to verify the outer packet.
 func Verify(proto tcpip.NetworkProtocolNumber, h Header, l2 int, p Packet) Verdict {
 	var t transport
-	var v Verdict
-	switch proto {
-	case header.IPv4ProtocolNumber:
-		t, v = locateIPv4(p)
-	case header.IPv6ProtocolNumber:
-		t, v = locateIPv6(p)
-	default:
-		return Good
-	}
-	if v != Good {
+	if v := t.locate(proto, p); v != Good {
 		return v
 	}
 	if h.Flags&FlagNeedsCsum != 0 {
@@ -104,7 +96,7 @@ func Verify(proto tcpip.NetworkProtocolNumber, h Header, l2 int, p Packet) Verdi
 	} else if h.Flags&FlagDataValid != 0 {
 		return Good
 	}
-	return t.verify(p)
+	return t.verify(p, t.sumAddresses())
 }
 
 // transport says where a packet's transport segment lies and how its checksum
@@ -113,11 +105,34 @@ type transport struct {
 	start, end int // within the packet
 	csumOffset int
 	number     tcpip.TransportProtocolNumber
-	src, dst   []byte
+	addresses  []byte // source and destination
 }
 
-// verify checks the checksum of a located segment.
-func (t transport) verify(p Packet) Verdict {
+// locate checks the headers of a packet of network protocol proto and finds the
+// segment in it. Of other protocols than IPv4 and IPv6 there is none.
+func (t *transport) locate(proto tcpip.NetworkProtocolNumber, p Packet) Verdict {
+	switch proto {
+	case header.IPv4ProtocolNumber:
+		return t.locateIPv4(p)
+	case header.IPv6ProtocolNumber:
+		return t.locateIPv6(p)
+	}
+	return Good
+}
+
+// sumAddresses returns the part of a pseudo-header's sum that does not depend on
+// the segment.
+func (t *transport) sumAddresses() uint16 { return checksum.Checksum(t.addresses, 0) }
+
+// pseudoHeader returns the sum of the pseudo-header of a segment of n bytes,
+// between addresses whose sum is given.
+func (t *transport) pseudoHeader(n int, addresses uint16) uint16 {
+	return checksum.Combine(checksum.Combine(addresses, uint16(t.number)), uint16(n))
+}
+
+// verify checks the checksum of a located segment, between addresses whose sum
+// is given.
+func (t *transport) verify(p Packet, addresses uint16) Verdict {
 	end := t.end
 	switch t.number {
 	case header.TCPProtocolNumber:
@@ -137,7 +152,7 @@ func (t transport) verify(p Packet) Verdict {
 		}
 		end = t.start + n
 		if udp.Checksum() == 0 {
-			if len(t.src) == header.IPv4AddressSize {
+			if len(t.addresses) == 2*header.IPv4AddressSize {
 				return Good
 			}
 			return BadTransportChecksum
@@ -145,11 +160,7 @@ func (t transport) verify(p Packet) Verdict {
 	default:
 		return Good
 	}
-	xsum := checksum.Checksum(t.src, 0)
-	xsum = checksum.Checksum(t.dst, xsum)
-	xsum = checksum.Combine(xsum, uint16(t.number))
-	xsum = checksum.Combine(xsum, uint16(end-t.start))
-	if p.sum(t.start, end, xsum) != 0xffff {
+	if p.sum(t.start, end, t.pseudoHeader(end-t.start, addresses)) != 0xffff {
 		return BadTransportChecksum
 	}
 	return Good
@@ -169,39 +180,38 @@ func csumOffsetOf(n tcpip.TransportProtocolNumber) int {
 
 // locateIPv4 checks the header of an IPv4 packet (RFC 791, §3.1) and finds the
 // segment in it.
-func locateIPv4(p Packet) (transport, Verdict) {
+func (t *transport) locateIPv4(p Packet) Verdict {
 	if len(p.Head) < header.IPv4MinimumSize {
-		return transport{}, Malformed
+		return Malformed
 	}
 	ip := header.IPv4(p.Head)
 	hlen, total := int(ip.HeaderLength()), int(ip.TotalLength())
 	if header.IPVersion(p.Head) != header.IPv4Version || hlen < header.IPv4MinimumSize ||
 		hlen > len(p.Head) || total < hlen || total > p.size() {
-		return transport{}, Malformed
+		return Malformed
 	}
 	if checksum.Checksum(p.Head[:hlen], 0) != 0xffff {
-		return transport{}, BadIPChecksum
+		return BadIPChecksum
 	}
 	if ip.More() || ip.FragmentOffset() != 0 {
-		return transport{}, Good
+		return Good
 	}
 	n := ip.TransportProtocol()
-	return transport{
-		start: hlen, end: total, number: n, csumOffset: csumOffsetOf(n),
-		src: p.Head[12:16], dst: p.Head[16:20],
-	}, Good
+	t.start, t.end, t.number, t.csumOffset = hlen, total, n, csumOffsetOf(n)
+	t.addresses = p.Head[12:20]
+	return Good
 }
 
 // locateIPv6 checks the header of an IPv6 packet (RFC 8200, §3) and finds the
 // segment behind its extension headers.
-func locateIPv6(p Packet) (transport, Verdict) {
+func (t *transport) locateIPv6(p Packet) Verdict {
 	if len(p.Head) < header.IPv6MinimumSize {
-		return transport{}, Malformed
+		return Malformed
 	}
 	ip := header.IPv6(p.Head)
 	end := header.IPv6MinimumSize + int(ip.PayloadLength())
 	if header.IPVersion(p.Head) != header.IPv6Version || end > p.size() {
-		return transport{}, Malformed
+		return Malformed
 	}
 	next, at := ip.NextHeader(), header.IPv6MinimumSize
 	for {
@@ -212,7 +222,7 @@ func locateIPv6(p Packet) (transport, Verdict) {
 			break
 		}
 		if at+8 > end || at+8 > len(p.Head) {
-			return transport{}, Malformed
+			return Malformed
 		}
 		size := 8 + 8*int(p.Head[at+1])
 		switch {
@@ -221,23 +231,22 @@ func locateIPv6(p Packet) (transport, Verdict) {
 			// An offset of zero without more to come is the whole packet
 			// (RFC 6946).
 			if binary.BigEndian.Uint16(p.Head[at+2:])&^0x6 != 0 {
-				return transport{}, Good
+				return Good
 			}
 		case next == uint8(header.IPv6RoutingExtHdrIdentifier) && p.Head[at+3] != 0:
 			// Segments are left: the packet is under way to somebody else, and
 			// its checksum is for the last of them (RFC 8200, §8.1).
-			return transport{}, Good
+			return Good
 		}
 		next, at = p.Head[at], at+size
 	}
 	if at > end {
-		return transport{}, Malformed
+		return Malformed
 	}
 	n := tcpip.TransportProtocolNumber(next)
-	return transport{
-		start: at, end: end, number: n, csumOffset: csumOffsetOf(n),
-		src: p.Head[8:24], dst: p.Head[24:40],
-	}, Good
+	t.start, t.end, t.number, t.csumOffset = at, end, n, csumOffsetOf(n)
+	t.addresses = p.Head[8:40]
+	return Good
 }
 
 // extension says whether next is an extension header that a stack walks over,
