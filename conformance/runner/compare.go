@@ -88,9 +88,13 @@ func (r *run) compareTCP(want *script.TCP, cand *candidate) string {
 	if cand.short {
 		wantLen = min(wantLen, got.Len)
 	}
+	wantSeq := want.Seq
+	if want.AnySeq {
+		wantSeq = got.Seq
+	}
 	d := firstOf(
 		differ("flags", want.Flags&^ignored, got.Flags&^ignored),
-		differ("sequence number", want.Seq, got.Seq),
+		differ("sequence number", wantSeq, got.Seq),
 		differ("length", wantLen, got.Len),
 		compareOpt("acknowledgment number", want.Ack, got.Ack),
 		compareWindow(want, got),

@@ -9,14 +9,16 @@ import (
 )
 
 // corpusDefines are the symbols that packetdrill's own tool for running its
-// scripts defines on the command line, by version of IP.
+// scripts defines on the command line, by version of IP, and STANDARD: of the
+// two behaviours that some of FreeBSD's scripts have, it selects that of the
+// RFCs.
 var corpusDefines = map[IPVersion]map[string]string{
-	4: {"CODE": "host_unreachable", "CMSG_LEVEL_IP": "SOL_IP", "CMSG_TYPE_RECVERR": "IP_RECVERR", "TFO_COOKIE": "3021b9d889017eeb"},
-	6: {"CODE": "address_unreachable", "CMSG_LEVEL_IP": "SOL_IPV6", "CMSG_TYPE_RECVERR": "IPV6_RECVERR", "TFO_COOKIE": "c1d1e9742a47a9bc"},
+	4: {"STANDARD": "1", "CODE": "host_unreachable", "CMSG_LEVEL_IP": "SOL_IP", "CMSG_TYPE_RECVERR": "IP_RECVERR", "TFO_COOKIE": "3021b9d889017eeb"},
+	6: {"STANDARD": "1", "CODE": "address_unreachable", "CMSG_LEVEL_IP": "SOL_IPV6", "CMSG_TYPE_RECVERR": "IPV6_RECVERR", "TFO_COOKIE": "c1d1e9742a47a9bc"},
 }
 
 // LoadCorpus reads the scripts below the root of fsys that were written for
-// packetdrill on Linux. Each is parsed once for either version of IP, since
+// packetdrill. Each is parsed once for either version of IP, since
 // symbols differ, and gets the profile "linux". A file that cannot be parsed is
 // among the broken ones. The error is one of reading.
 func LoadCorpus(fsys fs.FS) (scripts []*script.Script, broken []Broken, err error) {

@@ -30,6 +30,8 @@ type fake struct {
 	settings map[string]string
 	written  int
 	port     uint16
+	// state is what Info tells.
+	state int64
 }
 
 // kind makes a kind of target of one fake.
@@ -116,7 +118,9 @@ func (f *fake) RunUntil(t time.Duration) time.Duration {
 
 func (f *fake) Settle() {}
 
-func (f *fake) Info(target.FD) (target.Info, error) { return target.Info{"snd_cwnd": 10}, nil }
+func (f *fake) Info(target.FD) (target.Info, error) {
+	return target.Info{"snd_cwnd": 10, "state": f.state}, nil
+}
 
 func (f *fake) Close() {}
 

@@ -29,6 +29,11 @@ func (r *run) command(c *script.Command) error {
 func (r *run) shell(text, dir string, profile bool) error {
 	text = strings.ReplaceAll(text, "\\\n", " ")
 	for line := range strings.SplitSeq(text, "\n") {
+		if done, err := r.sockstat(line); err != nil {
+			return err
+		} else if done {
+			continue
+		}
 		for cmd := range splitCommands(line) {
 			words, ok := shellWords(cmd)
 			if !ok {
@@ -133,7 +138,7 @@ func dropRedirections(words []string) []string {
 
 // harmless are commands that change nothing a target has.
 var harmless = map[string]bool{
-	"true": true, "sleep": true, "echo": true, "modprobe": true, ":": true, "set": true,
+	"tcpdrop": true, "true": true, "sleep": true, "echo": true, "modprobe": true, ":": true, "set": true,
 }
 
 // shellCommand performs one command.
@@ -172,12 +177,26 @@ func (r *run) sysctl(args []string, profile bool) error {
 			return target.Unsupportedf("the sysctl argument %q", a)
 		}
 		name = strings.ReplaceAll(strings.TrimPrefix(name, "/proc/sys/"), "/", ".")
-		err := r.target.Configure(strings.TrimSpace(name), strings.TrimSpace(value))
+		err := r.configureAs(setting{strings.TrimSpace(name), strings.TrimSpace(value)})
 		if err != nil && (!profile || target.IsUnsupported(err) == nil) {
 			return err
 		}
 		if err != nil {
 			r.note("not applied: %v", err)
+		}
+	}
+	return nil
+}
+
+// configureAs applies a setting of Linux or FreeBSD.
+func (r *run) configureAs(s setting) error {
+	list, err := translate(s)
+	if err != nil {
+		return err
+	}
+	for _, s := range list {
+		if err := r.target.Configure(s.name, s.value); err != nil {
+			return err
 		}
 	}
 	return nil

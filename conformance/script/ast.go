@@ -395,6 +395,9 @@ type TCP struct {
 	// the target has offered: "edge+100:edge+200(100)". In inbound segments
 	// only.
 	FromEdge bool
+	// AnySeq says that the sequence number is not compared: "0:0(0)!". In
+	// outbound segments only.
+	AnySeq bool
 	// Len is the length of the payload in octets.
 	Len uint16
 	// Ack is the acknowledgment number. The ACK flag is in Flags: a segment

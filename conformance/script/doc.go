@@ -30,6 +30,9 @@
 // a word, a "string" or a `command`. ParseWith takes more of them. A symbol
 // in capitals without a value makes its packet unsupported, not the script.
 //
+// Lines between #ifdef NAME and #endif count if NAME is defined; #ifndef and
+// #else are as in C. Each directive stands on a line of its own.
+//
 // # Times
 //
 // All times are in seconds.
@@ -65,8 +68,8 @@
 //	FO HEX  FOEXP HEX  md5 HEX  ECN e0b N ceb N e1b N  ECN e1b N ceb N e0b N
 //
 // In brackets, before the flags, stands what concerns the IP header: noecn,
-// ect0, ect1, ce, or ect01 for either of two; tos N; ttl N; flowlabel N;
-// several are separated by commas. Ports may follow, as in "8080 > 53";
+// ect0, ect1, ce, or ect01 for either of two; tos N or class N; ttl N or hlim
+// N; flowlabel N; several are separated by commas. Ports may follow, as in "8080 > 53";
 // otherwise they are those of the connection.
 //
 // # Other packets
@@ -120,9 +123,10 @@
 //
 //	+0 > { . 1:1(0) ack 1 } or { R 1:1(0) } or none
 //
-// What is open in an outbound segment is written so. A window may be compared
-// with !=, <, <=, > and >=. The values of mss, wscale, TS and sack may be *. A
-// list of options that ends in ",..." may hold more than is listed, in any order:
+// What is open in an outbound segment is written so. The sequence numbers may be
+// any in "...(0)", and in "0:0(0)!". A window may be compared with !=, <, <=, >
+// and >=. The values of mss, wscale, TS and sack may be *. A list of options that
+// ends in ",..." may hold more than is listed, in any order:
 //
 //	+0 > S. 0:0(0) ack 1 win > 0 <mss *,TS val * ecr 100,...>
 //

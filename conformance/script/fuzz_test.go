@@ -21,6 +21,7 @@ func FuzzParse(f *testing.F) {
 		"+0 %{ assert 1 <= tcpi_rtt < 5 and not x in (1, 2), 'm' % x; y += -1 // 2 }%\n",
 		"+0 < gre: . 1:1(0) win 1\n+0 < encap psp spi 1 . 1:1(0) win 1\n0 f({(label 1)}) = 0\n",
 		"+0 > . 1:1(0) ack 1 win >= 9 <mss *,TS val * ecr 1,sack *,...>\n+0 > . 1:1(0) win != 1\n",
+		"#ifdef A\n0 f() = 0\n#else\n+0 > R. 0:0(0)! ack 1/udp(1 > 2)\n#endif\n0 > S. ...(0)\n",
 		"+0 < P. edge-1:edge+2(3) ack 1 win 1\n",
 		"+0 < P. 1:4(3) ack 1 win 1 doff 5 badsum \"a\\x00b\"\n",
 	} {

@@ -57,10 +57,12 @@ var icmpCodes = map[string]map[string]icmpNumber{
 		"reject_route":             {-1, 6},
 	},
 	"time_exceeded": {
-		"ttl_exceeded":        {0, 0},
-		"reassembly_exceeded": {1, 1},
-		"exceeded_hop_limit":  {0, 0},
-		"exceeded_frag_time":  {1, 1},
+		"ttl_exceeded":            {0, 0},
+		"ttl_exceeded_in_transit": {0, 0},
+		"frag_reass_exceeded":     {1, 1},
+		"reassembly_exceeded":     {1, 1},
+		"exceeded_hop_limit":      {0, 0},
+		"exceeded_frag_time":      {1, 1},
 	},
 	"parameter_problem": {
 		"header_field":        {0, 0},

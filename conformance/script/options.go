@@ -85,6 +85,10 @@ func (p *parser) tcpOption(dir Direction) TCPOption {
 	case "TS":
 		return p.timestamp(dir)
 	case "md5":
+		if p.accept("valid") {
+			p.unsupported("signatures by TCP MD5 are not computed")
+			return TCPOption{Kind: KindMD5}
+		}
 		return TCPOption{Kind: KindMD5, Data: p.blob()}
 	case "FO":
 		return TCPOption{Kind: KindFastOpen, Data: p.blob()}

@@ -71,6 +71,9 @@ func (p *parser) packet(dir Direction, pos Position) *Packet {
 		pkt.Ports = p.ports()
 		pkt.TCP = p.tcp(dir)
 	}
+	if p.accept("/") {
+		p.inUDP()
+	}
 	if p.err == nil && p.reason != "" {
 		pkt.Reason, pkt.Text = p.reason, p.src[start:p.last]
 	}
@@ -108,6 +111,17 @@ func (p *parser) skipHeader(after string) {
 		}
 	}
 	p.fail(start, "the header of the tunnel has no colon to end it")
+}
+
+// inUDP parses "udp(SRC > DST)" behind a packet that travels in UDP.
+func (p *parser) inUDP() {
+	p.expect("udp", `behind "/"`)
+	p.expect("(", `behind "udp"`)
+	if !p.ports().Set {
+		p.fail(p.peek().off, "expected the ports of the UDP header, found %s", p.peek().describe())
+	}
+	p.expect(")", "behind the ports of the UDP header")
+	p.unsupported("encapsulation in UDP is not supported")
 }
 
 // encap parses "encap psp spi N".
@@ -176,9 +190,9 @@ func (p *parser) ipItem(ip *IP, dir Direction) {
 	t := p.next()
 	set := false
 	switch {
-	case t.is("tos"):
+	case t.is("tos"), t.is("class"):
 		set, ip.TOS = ip.TOS.Set || ip.ECN != ECNUnset, Some(uint8(p.number(math.MaxUint8, "the type of service")))
-	case t.is("ttl"):
+	case t.is("ttl"), t.is("hlim"):
 		set, ip.TTL = ip.TTL.Set, Some(uint8(p.number(math.MaxUint8, "the time to live")))
 	case t.is("flowlabel"):
 		set, ip.FlowLabel = ip.FlowLabel.Set, Some(uint32(p.number(1<<20-1, "the flow label")))
@@ -190,7 +204,7 @@ func (p *parser) ipItem(ip *IP, dir Direction) {
 		set = ip.TOS.Set || ip.ECN != ECNUnset
 		ip.ECN = ecnByName[t.text]
 		if t.kind != tokWord || ip.ECN == ECNUnset {
-			p.fail(t.off, "the IP header has no part %s; it has ect0, ect1, ect01, ce, noecn, tos, ttl, flowlabel, src and dst", t.describe())
+			p.fail(t.off, "the IP header has no part %s; it has ect0, ect1, ect01, ce, noecn, tos, class, ttl, hlim, flowlabel, src and dst", t.describe())
 		} else if ip.ECN == AnyECT && dir == Inbound {
 			p.fail(t.off, "[ect01] is for outbound packets only")
 		}
@@ -242,7 +256,7 @@ func (p *parser) tcp(dir Direction) *TCP {
 	start := p.peek().off
 	p.flags(t)
 	if p.fromEdge(t, dir); !t.FromEdge {
-		t.Seq, t.Len = p.sequence()
+		p.sequenceOf(t, dir)
 	}
 	for p.err == nil && p.tcpField(t, dir) {
 	}
@@ -311,6 +325,23 @@ func (p *parser) sequence() (seq uint32, length uint16) {
 		p.fail(t.off, "the sequence numbers and the length do not agree: %d + %d is %d", first, n, first+uint32(n))
 	}
 	return first, n
+}
+
+// sequenceOf parses sequence numbers that may be left open: "...(LENGTH)", or
+// numbers with a "!" behind them, which do not count.
+func (p *parser) sequenceOf(t *TCP, dir Direction) {
+	mark := p.peek()
+	if mark.kind == tokEllipsis {
+		p.next()
+		t.AnySeq, t.Len = true, p.parenthesized("the length of the payload")
+	} else {
+		t.Seq, t.Len = p.sequence()
+		mark = p.peek()
+		t.AnySeq = p.accept("!")
+	}
+	if t.AnySeq && dir == Inbound {
+		p.fail(mark.off, "what an inbound segment carries cannot be left open")
+	}
 }
 
 // edgeSequence is a range of sequence numbers that counts from the right edge
@@ -461,5 +492,8 @@ func (p *parser) quote() Quote {
 	}
 	q := Quote{Kind: QuoteTCP}
 	q.Seq, q.Len = p.sequence()
+	if p.accept("/") {
+		p.inUDP()
+	}
 	return q
 }

@@ -34,8 +34,9 @@ func ParseWith(name string, src []byte, defines map[string]string) (*Script, err
 		return nil, &Error{Pos: Position{File: name, Line: 1, Column: 1}, Msg: "the script is larger than 16 MiB"}
 	}
 	p := &parser{lexer: newLexer(name, string(src), maps.Clone(defines))}
+	p.resolveConditionals()
 	s := p.script(name)
-	s.Source = p.src
+	s.Source = string(src)
 	if p.err == nil {
 		p.readComments(s)
 	}

@@ -206,6 +206,9 @@ func (t *TCP) String() string {
 	} else {
 		fmt.Fprintf(&b, "%s %d:%d(%d)", flags, t.Seq, t.End(), t.Len)
 	}
+	if t.AnySeq {
+		b.WriteByte('!')
+	}
 	if t.Ack.Set {
 		fmt.Fprintf(&b, " ack %d", t.Ack.Value)
 	}

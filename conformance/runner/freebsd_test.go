@@ -1,0 +1,62 @@
+package runner_test
+
+import (
+	"maps"
+	"strings"
+	"testing"
+
+	"github.com/plumbline/plumbline/conformance/runner"
+)
+
+// TestSettingsOfFreeBSD applies settings by the names of FreeBSD, one script for
+// each.
+func TestSettingsOfFreeBSD(t *testing.T) {
+	for _, tc := range []struct {
+		setting string
+		want    map[string]string
+	}{
+		{"net.inet.tcp.rfc1323=0", map[string]string{"net.ipv4.tcp_window_scaling": "0", "net.ipv4.tcp_timestamps": "0"}},
+		{"net.inet.tcp.sack.enable=0", map[string]string{"net.ipv4.tcp_sack": "0"}},
+		{"net.inet.tcp.keepidle=15000", map[string]string{"net.ipv4.tcp_keepalive_time": "15"}},
+		{"net.inet.tcp.recvspace=65536", map[string]string{"net.ipv4.tcp_rmem": "4096 65536 6291456"}},
+		{"net.inet.tcp.drop_synfin=0", nil},
+	} {
+		f := &fake{}
+		res := runFake(t, f, "0 `sysctl -w "+tc.setting+"`\n", runner.Options{})
+		if res.Verdict != runner.Pass || !maps.Equal(f.settings, tc.want) {
+			t.Errorf("%s: %s %s, settings %v, want %v", tc.setting, res.Verdict, res.Reason, f.settings, tc.want)
+		}
+	}
+	for _, setting := range []string{
+		"net.inet.tcp.drop_synfin=1", "net.inet.tcp.keepidle=1500", "net.inet.tcp.keepidle=soon",
+		"net.inet.tcp.recvspace=1", "net.inet.tcp.recvspace=99999999",
+	} {
+		res := runFake(t, &fake{}, "0 `sysctl -w "+setting+"`\n", runner.Options{})
+		if res.Verdict != runner.Unsupported || !strings.Contains(res.Reason, setting) {
+			t.Errorf("%s: %s %q, want unsupported", setting, res.Verdict, res.Reason)
+		}
+	}
+}
+
+// TestSockstat counts sockets on a target whose sockets are all in TIME-WAIT,
+// as fake.Info tells.
+func TestSockstat(t *testing.T) {
+	const socket = "0 socket(..., SOCK_STREAM, IPPROTO_TCP) = 3\n"
+	for _, tc := range []struct {
+		command string
+		want    runner.Verdict
+	}{
+		{"sockstat -4 -P tcp -s | grep packetdril | grep -c TIME_WAIT | grep 1", runner.Pass},
+		{"sockstat -6 -P tcp -s | grep packetdril | grep -c TIME_WAIT | grep 2", runner.Fail},
+		{"sockstat -4 -P tcp -s | grep packetdril | grep -c CLOSE_WAIT | grep 0", runner.Pass},
+		{"sockstat -4 -P tcp -s -p 8080 | grep -c SYN_RCVD | grep 1", runner.Unsupported},
+		{"sockstat -4 -P tcp -s | grep packetdril | grep -c TIME_WAIT | grep many", runner.Unsupported},
+		{"sockstat -4", runner.Unsupported},
+		{"other | grep -c TIME_WAIT | grep 1", runner.Unsupported},
+	} {
+		res := runFake(t, &fake{state: 6}, socket+"+0 `"+tc.command+"`\n", runner.Options{})
+		if res.Verdict != tc.want {
+			t.Errorf("%s: %s %s, want %s", tc.command, res.Verdict, res.Reason, tc.want)
+		}
+	}
+}
