@@ -191,7 +191,7 @@ func (b *bbr) OnAck(ev *congestion.AckEvent) {
 	b.rs = ev.Sample
 	// In the last packet-timed round trip, that is, since the packet left.
 	b.cwndLimited = ev.CwndLimited && b.full && b.fullAt >= b.rs.PriorDelivered
-	b.rs.AppLimited = b.quiet(ev.Sample.PriorDelivered) || ev.Sample.AppLimited
+	b.rs.AppLimited = b.quiet.Has(ev.Sample.PriorDelivered) || ev.Sample.AppLimited
 	if b.rs.RTT <= 0 {
 		b.rs.RTT = ev.RTT // of a retransmission, if timestamps tell
 	}

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/plumbline/plumbline/congestion"
+	"github.com/plumbline/plumbline/congestion/internal/pathmodel"
 )
 
 // initPacingRate sets the rate before there is an estimate: the initial window in a round trip, taken for 1 ms until one is measured (§5.6.2).
@@ -15,14 +16,14 @@ func (b *bbr) initPacingRate(srtt time.Duration) {
 	if srtt <= 0 {
 		srtt = time.Millisecond
 	}
-	b.pacingRate = b.floorRate(mulDiv(percent(b.initialCwnd, startupPacingGain), uint64(time.Second), uint64(srtt)))
+	b.pacingRate = b.floorRate(pathmodel.MulDiv(pathmodel.Percent(b.initialCwnd, startupPacingGain), uint64(time.Second), uint64(srtt)))
 }
 
 // setPacingRate is SetPacingRateWithGain (§5.6.2).
 //
 // Draft: SetPacingRate passes C.pacing_gain, which is BBR.pacing_gain.
 func (b *bbr) setPacingRate(gain uint64) {
-	rate := mulDiv(b.bw, gain*(100-pacingMargin), 100*100)
+	rate := pathmodel.MulDiv(b.bw, gain*(100-pacingMargin), 100*100)
 	if b.fullBWReached || rate > b.pacingRate {
 		b.pacingRate = b.floorRate(rate)
 	}

@@ -1,6 +1,9 @@
 package bbr
 
-import "github.com/plumbline/plumbline/congestion"
+import (
+	"github.com/plumbline/plumbline/congestion"
+	"github.com/plumbline/plumbline/congestion/internal/pathmodel"
+)
 
 // undo is what a spurious loss recovery restores (§5.5.11).
 type undo struct {
@@ -33,11 +36,11 @@ func (b *bbr) OnLost(ev *congestion.LossEvent) {
 func inflightAtLoss(size, txInFlight, lost uint64) uint64 {
 	inflightPrev := txInFlight - min(size, txInFlight)
 	lostPrev := lost - min(size, lost)
-	allowed := percent(inflightPrev, lossThresh)
+	allowed := pathmodel.Percent(inflightPrev, lossThresh)
 	if allowed <= lostPrev {
 		return inflightPrev // crossed before this packet
 	}
-	return inflightPrev + mulDiv(allowed-lostPrev, 100, 100-lossThresh)
+	return inflightPrev + pathmodel.MulDiv(allowed-lostPrev, 100, 100-lossThresh)
 }
 
 // OnSignal implements congestion.Controller (§5.6.4.4).
@@ -113,14 +116,14 @@ func (b *bbr) saveState() {
 
 // inflightTooHigh reports whether losses suggest that the flight was too large (§5.5.10.2).
 func (b *bbr) inflightTooHigh(lost, txInFlight uint64) bool {
-	return lost > percent(txInFlight, lossThresh) || (lost > 0 && b.noSACK)
+	return lost > pathmodel.Percent(txInFlight, lossThresh) || (lost > 0 && b.noSACK)
 }
 
 func (b *bbr) handleInflightTooHigh(txInFlight uint64, appLimited bool) {
 	b.prevProbeTooHigh = true
 	b.bwProbeSample = false // only react once per probe
 	if !appLimited {
-		b.inflightLongterm = max(txInFlight, percent(b.targetInflight(), beta))
+		b.inflightLongterm = max(txInFlight, pathmodel.Percent(b.targetInflight(), beta))
 	}
 	if b.state == probeBWUp {
 		b.undoState = probeBWUp

@@ -1,10 +1,10 @@
 package bbr
 
 import (
-	"math/bits"
 	"time"
 
 	"github.com/plumbline/plumbline/congestion"
+	"github.com/plumbline/plumbline/congestion/internal/pathmodel"
 )
 
 // model is the network path model (§5.5).
@@ -39,11 +39,10 @@ type model struct {
 	extraAcked          uint64
 	extraAckedStart     congestion.Time
 	extraAckedDelivered uint64
-	extraAckedFilter    roundMax
+	extraAckedFilter    pathmodel.RoundMax
 
-	// Samples of packets that left while delivered was in [quietFrom, quietTo] are held for application-limited (see markQuiet).
-	quietOn            bool
-	quietFrom, quietTo uint64
+	// Samples of packets that left in ProbeRTT are held for application-limited (§5.3.4.3, MarkConnectionAppLimited).
+	quiet pathmodel.Quiet
 }
 
 func newModel(now congestion.Time, srtt time.Duration) model {
@@ -102,8 +101,8 @@ func (b *bbr) adaptLowerBounds() {
 	if b.inflightShortterm == noVolume {
 		b.inflightShortterm = b.cwnd
 	}
-	b.bwShortterm = max(b.bwLatest, percent(b.bwShortterm, beta))
-	b.inflightShortterm = max(b.inflightLatest, percent(b.inflightShortterm, beta))
+	b.bwShortterm = max(b.bwLatest, pathmodel.Percent(b.bwShortterm, beta))
+	b.inflightShortterm = max(b.inflightLatest, pathmodel.Percent(b.inflightShortterm, beta))
 }
 
 func (b *bbr) resetShortTermModel() {
@@ -137,7 +136,7 @@ func (b *bbr) advanceMaxBWFilter() {
 
 // updateACKAggregation is §5.5.9.
 func (b *bbr) updateACKAggregation() {
-	expected := volume(b.bw, b.now-b.extraAckedStart)
+	expected := pathmodel.Volume(b.bw, b.now-b.extraAckedStart)
 	if b.extraAckedDelivered <= expected {
 		b.extraAckedDelivered = 0
 		b.extraAckedStart = b.now
@@ -149,7 +148,7 @@ func (b *bbr) updateACKAggregation() {
 	if b.fullBWReached {
 		length = extraAckedRounds
 	}
-	b.extraAcked = b.extraAckedFilter.update(extra, b.roundCount, length)
+	b.extraAcked = b.extraAckedFilter.Update(extra, b.roundCount, length)
 }
 
 // updateMinRTT is §5.3.4.3.
@@ -163,28 +162,6 @@ func (b *bbr) updateMinRTT() {
 	}
 }
 
-// markQuiet marks what is sent from now on as application-limited until all that is in flight now is delivered. The draft's MarkConnectionAppLimited (§5.3.4.3,
-// §4.1.2.4) does so in the sampler, which belongs to the transport; the packets concerned are just those that left while C.delivered was
-// between its value now and the mark, which each sample tells.
-func (b *bbr) markQuiet() {
-	if !b.quietOn {
-		b.quietOn, b.quietFrom = true, b.delivered
-	}
-	b.quietTo = b.delivered + b.inFlight
-}
-
-// quiet reports whether a packet that left when priorDelivered had been delivered is marked.
-func (b *bbr) quiet(priorDelivered uint64) bool {
-	if !b.quietOn {
-		return false
-	}
-	if priorDelivered > b.quietTo {
-		b.quietOn = false
-		return false
-	}
-	return priorDelivered >= b.quietFrom
-}
-
 // bdpMultiple returns gain percent of the estimated BDP (§5.6.4.2).
 //
 // Draft: Inflight and BDPMultiple are called with a bandwidth in places and without in others. Here it is always given.
@@ -192,71 +169,5 @@ func (b *bbr) bdpMultiple(bw, gain uint64) uint64 {
 	if b.minRTT == noRTT {
 		return b.initialCwnd
 	}
-	return percent(volume(bw, b.minRTT), gain)
-}
-
-// volume returns what bw bytes per second carry in d, at most noVolume.
-func volume(bw uint64, d time.Duration) uint64 {
-	if d <= 0 {
-		return 0
-	}
-	hi, lo := bits.Mul64(bw, uint64(d))
-	if hi == 0 {
-		return lo / uint64(time.Second) // by a constant, which costs no division
-	}
-	return div(hi, lo, uint64(time.Second))
-}
-
-// percent returns p percent of n, at most noVolume.
-func percent(n, p uint64) uint64 {
-	hi, lo := bits.Mul64(n, p)
-	if hi == 0 {
-		return min(lo/100, noVolume)
-	}
-	return div(hi, lo, 100)
-}
-
-// mulDiv returns a·b/c, at most noVolume.
-func mulDiv(a, b, c uint64) uint64 {
-	hi, lo := bits.Mul64(a, b)
-	return div(hi, lo, c)
-}
-
-// div returns the quotient of a double-width number, at most noVolume.
-func div(hi, lo, c uint64) uint64 {
-	if hi >= c {
-		return noVolume
-	}
-	q, _ := bits.Div64(hi, lo, c)
-	return min(q, noVolume)
-}
-
-// roundMax is a maximum over a sliding window of rounds, exact for up to extraAckedRounds of them.
-type roundMax struct {
-	slots  [extraAckedRounds]uint64 // the maximum of each round, at its number modulo the length
-	round  uint64
-	length uint64
-	older  uint64 // the maximum of the window's rounds before this one
-}
-
-// update adds a value of the given round and returns the maximum over it and the length-1 rounds before.
-func (f *roundMax) update(v, round, length uint64) uint64 {
-	if round != f.round || length != f.length {
-		f.advance(round, length)
-	}
-	slot := &f.slots[round%extraAckedRounds]
-	*slot = max(*slot, v)
-	return max(*slot, f.older)
-}
-
-func (f *roundMax) advance(round, length uint64) {
-	for range min(round-f.round, extraAckedRounds) {
-		f.round++
-		f.slots[f.round%extraAckedRounds] = 0
-	}
-	f.round = round // if it is further, all slots are empty by now
-	f.length, f.older = length, 0
-	for i := uint64(1); i < min(length, round+1); i++ {
-		f.older = max(f.older, f.slots[(round-i)%extraAckedRounds])
-	}
+	return pathmodel.Percent(pathmodel.Volume(bw, b.minRTT), gain)
 }

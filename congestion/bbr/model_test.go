@@ -1,8 +1,6 @@
 package bbr
 
 import (
-	"math"
-	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -23,69 +21,6 @@ func TestInflightAtLoss(t *testing.T) {
 		if got := inflightAtLoss(c.size, c.inFlight, c.lost); got != c.want {
 			t.Errorf("%s: %d, want %d", c.name, got, c.want)
 		}
-	}
-}
-
-// TestRoundMax compares with all values kept.
-func TestRoundMax(t *testing.T) {
-	type sample struct{ v, round uint64 }
-	r := rand.New(rand.NewPCG(1, 1))
-	var f roundMax
-	var all []sample
-	round := uint64(0)
-	for range 20000 {
-		switch r.IntN(6) {
-		case 0:
-			round++
-		case 1:
-			round += r.Uint64N(15)
-		}
-		v := r.Uint64N(1000)
-		all = append(all, sample{v, round})
-		length := []uint64{1, extraAckedRounds}[r.IntN(2)]
-		want := uint64(0)
-		for i := len(all) - 1; i >= 0 && all[i].round+length > round; i-- {
-			want = max(want, all[i].v)
-		}
-		if got := f.update(v, round, length); got != want {
-			t.Fatalf("round %d, length %d: %d, want %d", round, length, got, want)
-		}
-	}
-}
-
-func TestVolumes(t *testing.T) {
-	if v := volume(1_250_000, 40*time.Millisecond); v != 50_000 {
-		t.Errorf("10 Mbit/s for 40 ms are %d bytes", v)
-	}
-	if v := volume(noRate, time.Hour); v != noVolume {
-		t.Errorf("no limit for an hour is %d", v)
-	}
-	if v := volume(1000, -time.Second); v != 0 {
-		t.Errorf("negative time gives %d", v)
-	}
-	if v := percent(math.MaxUint64, 200); v != noVolume {
-		t.Errorf("overflow gives %d", v)
-	}
-}
-
-// TestQuiet checks that the samples of packets sent in a marked period count as application-limited, and no others.
-func TestQuiet(t *testing.T) {
-	b := New().(*bbr)
-	b.Init(congestion.Config{MSS: 1000, InitialWindow: 10000})
-	b.delivered, b.inFlight = 5000, 3000
-	b.markQuiet()
-	b.delivered, b.inFlight = 6000, 2500
-	b.markQuiet() // until 8500
-	for _, c := range []struct {
-		prior uint64
-		want  bool
-	}{{4999, false}, {5000, true}, {8500, true}, {8501, false}, {8600, false}} {
-		if got := b.quiet(c.prior); got != c.want {
-			t.Errorf("a packet that left at %d: %v, want %v", c.prior, got, c.want)
-		}
-	}
-	if b.quietOn {
-		t.Error("the mark is still set")
 	}
 }
 

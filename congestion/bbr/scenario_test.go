@@ -3,7 +3,6 @@ package bbr
 import (
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
@@ -13,69 +12,6 @@ import (
 	"github.com/plumbline/plumbline/congestion/internal/linksim"
 	"github.com/plumbline/plumbline/congestion/reno"
 )
-
-// scenario is flows over a shared link, measured over the second half of its duration.
-type scenario struct {
-	rate     uint64 // bytes per second
-	rtt      time.Duration
-	queue    float64 // in BDP
-	loss     float64
-	seed     uint64
-	duration time.Duration
-	flows    []func() congestion.Controller
-}
-
-// outcome is what a scenario measured.
-type outcome struct {
-	shares        []float64 // of the link
-	total, jain   float64
-	retransmits   float64 // of what was sent
-	queueMedian   time.Duration
-	timeouts      int
-	firstHalfLost uint64
-}
-
-const segment = 1448
-
-func (s scenario) run() outcome {
-	sim := linksim.New(s.rate, uint64(s.queue*float64(s.rate)*s.rtt.Seconds()))
-	r := rand.New(rand.NewPCG(s.seed, 2))
-	flows := make([]*linksim.Flow, len(s.flows))
-	for i, f := range s.flows {
-		flows[i] = sim.Add(linksim.FlowConfig{
-			Controller: f(), RTT: s.rtt, MSS: segment, Seed: 100*s.seed + uint64(i), Start: time.Duration(i) * 73 * time.Millisecond,
-			Drop: func(uint64) bool { return r.Float64() < s.loss },
-		})
-	}
-	sim.Run(s.duration / 2)
-	before := make([]linksim.Flow, len(flows))
-	for i, f := range flows {
-		before[i] = *f
-	}
-	var queues []uint64
-	for sim.Now() < s.duration {
-		sim.Run(sim.Now() + 20*time.Millisecond)
-		queues = append(queues, sim.Link.Waiting())
-	}
-	slices.Sort(queues)
-
-	o := outcome{queueMedian: time.Duration(float64(queues[len(queues)/2]) / float64(s.rate) * 1e9)}
-	var squares float64
-	var sent, lost uint64
-	for i, f := range flows {
-		share := float64(f.Delivered-before[i].Delivered) / (float64(s.rate) * (s.duration / 2).Seconds())
-		o.shares = append(o.shares, math.Round(1000*share)/1000)
-		o.total += share
-		squares += share * share
-		sent += f.Sent - before[i].Sent
-		lost += f.Lost - before[i].Lost
-		o.timeouts += f.RTOs
-		o.firstHalfLost += before[i].Lost
-	}
-	o.jain = o.total * o.total / (squares * float64(len(flows)))
-	o.retransmits = float64(lost) / float64(sent)
-	return o
-}
 
 func repeat(n int, f func() congestion.Controller) []func() congestion.Controller {
 	return slices.Repeat([]func() congestion.Controller{f}, n)
@@ -140,10 +76,10 @@ func TestProbeRTTCost(t *testing.T) {
 }
 
 func TestCleanLink(t *testing.T) {
-	o := scenario{rate: 100 * mbit, rtt: 100 * time.Millisecond, queue: 1, duration: 60 * time.Second, flows: repeat(1, New)}.run()
+	o := linksim.Scenario{Rate: 100 * mbit, RTT: 100 * time.Millisecond, Queue: 1, Duration: 60 * time.Second, Flows: repeat(1, New)}.Run()
 	t.Logf("%+v", o)
-	if o.total < 0.95 || o.retransmits > 0.001 || o.timeouts != 0 {
-		t.Errorf("%.3f of the link with %.4f retransmitted, want 0.95 and less than 0.001", o.total, o.retransmits)
+	if o.Total < 0.95 || o.Retransmits > 0.001 || o.Timeouts != 0 {
+		t.Errorf("%.3f of the link with %.4f retransmitted, want 0.95 and less than 0.001", o.Total, o.Retransmits)
 	}
 }
 
@@ -154,8 +90,8 @@ func TestRandomLoss(t *testing.T) {
 		const runs = 3
 		mean := 0.0
 		for seed := range uint64(runs) {
-			s := scenario{rate: 100 * mbit, rtt: 100 * time.Millisecond, queue: 1, loss: x.loss, seed: seed, duration: 120 * time.Second, flows: repeat(1, New)}
-			mean += s.run().total / runs
+			s := linksim.Scenario{Rate: 100 * mbit, RTT: 100 * time.Millisecond, Queue: 1, Loss: x.loss, Seed: seed, Duration: 120 * time.Second, Flows: repeat(1, New)}
+			mean += s.Run().Total / runs
 		}
 		t.Logf("loss %v: %.3f of the link", x.loss, mean)
 		if mean < x.least*(1-x.loss) {
@@ -168,11 +104,11 @@ func TestBufferbloat(t *testing.T) {
 	long(t)
 	for _, n := range []int{1, 2} {
 		for _, queue := range []float64{1, 10, 50} {
-			s := scenario{rate: 50 * mbit, rtt: 30 * time.Millisecond, queue: queue, duration: 60 * time.Second, flows: repeat(n, New)}
-			o := s.run()
-			t.Logf("%d flows, %v BDP: median queue %v, %.3f of the link", n, queue, o.queueMedian, o.total)
-			if o.queueMedian > 45*time.Millisecond || o.total < 0.95 {
-				t.Errorf("%d flows, %v BDP: the median queue is %v and %.3f of the link is used", n, queue, o.queueMedian, o.total)
+			s := linksim.Scenario{Rate: 50 * mbit, RTT: 30 * time.Millisecond, Queue: queue, Duration: 60 * time.Second, Flows: repeat(n, New)}
+			o := s.Run()
+			t.Logf("%d flows, %v BDP: median queue %v, %.3f of the link", n, queue, o.QueueMedian, o.Total)
+			if o.QueueMedian > 45*time.Millisecond || o.Total < 0.95 {
+				t.Errorf("%d flows, %v BDP: the median queue is %v and %.3f of the link is used", n, queue, o.QueueMedian, o.Total)
 			}
 		}
 	}
@@ -181,11 +117,11 @@ func TestBufferbloat(t *testing.T) {
 func TestFairness(t *testing.T) {
 	long(t)
 	for _, n := range []int{2, 4, 10} {
-		s := scenario{rate: 50 * mbit, rtt: 30 * time.Millisecond, queue: 1, duration: 120 * time.Second, flows: repeat(n, New)}
-		o := s.run()
-		t.Logf("%d flows: Jain %.3f, %v", n, o.jain, o.shares)
-		if o.jain < 0.95 {
-			t.Errorf("%d flows: Jain %.3f, shares %v", n, o.jain, o.shares)
+		s := linksim.Scenario{Rate: 50 * mbit, RTT: 30 * time.Millisecond, Queue: 1, Duration: 120 * time.Second, Flows: repeat(n, New)}
+		o := s.Run()
+		t.Logf("%d flows: Jain %.3f, %v", n, o.Jain, o.Shares)
+		if o.Jain < 0.95 {
+			t.Errorf("%d flows: Jain %.3f, shares %v", n, o.Jain, o.Shares)
 		}
 	}
 }
@@ -199,14 +135,14 @@ func TestCoexistence(t *testing.T) {
 			if queue >= 1 && queue <= 4 {
 				least = 0.25
 			}
-			s := scenario{
-				rate: 50 * mbit, rtt: 40 * time.Millisecond, queue: queue, duration: 120 * time.Second,
-				flows: []func() congestion.Controller{New, other},
+			s := linksim.Scenario{
+				Rate: 50 * mbit, RTT: 40 * time.Millisecond, Queue: queue, Duration: 120 * time.Second,
+				Flows: []func() congestion.Controller{New, other},
 			}
-			o := s.run()
-			t.Logf("%s, %v BDP: BBR has %.3f, it has %.3f", name, queue, o.shares[0], o.shares[1])
-			if slices.Min(o.shares) < least*o.total {
-				t.Errorf("%s, %v BDP: BBR has %.3f, it has %.3f", name, queue, o.shares[0], o.shares[1])
+			o := s.Run()
+			t.Logf("%s, %v BDP: BBR has %.3f, it has %.3f", name, queue, o.Shares[0], o.Shares[1])
+			if slices.Min(o.Shares) < least*o.Total {
+				t.Errorf("%s, %v BDP: BBR has %.3f, it has %.3f", name, queue, o.Shares[0], o.Shares[1])
 			}
 		}
 	}
@@ -215,18 +151,18 @@ func TestCoexistence(t *testing.T) {
 func TestShallowBuffer(t *testing.T) {
 	long(t)
 	for _, n := range []int{1, 4} {
-		s := scenario{rate: 100 * mbit, rtt: 100 * time.Millisecond, queue: 0.02, duration: 60 * time.Second, flows: repeat(n, New)}
-		o := s.run()
-		t.Logf("%d flows: %.3f of the link, %.4f retransmitted", n, o.total, o.retransmits)
-		if o.retransmits > 0.02 || o.total < 0.8 {
-			t.Errorf("%d flows: %.3f of the link, %.4f retransmitted", n, o.total, o.retransmits)
+		s := linksim.Scenario{Rate: 100 * mbit, RTT: 100 * time.Millisecond, Queue: 0.02, Duration: 60 * time.Second, Flows: repeat(n, New)}
+		o := s.Run()
+		t.Logf("%d flows: %.3f of the link, %.4f retransmitted", n, o.Total, o.Retransmits)
+		if o.Retransmits > 0.02 || o.Total < 0.8 {
+			t.Errorf("%d flows: %.3f of the link, %.4f retransmitted", n, o.Total, o.Retransmits)
 		}
 	}
 }
 
 func TestScenariosAreDeterministic(t *testing.T) {
-	s := scenario{rate: 20 * mbit, rtt: 40 * time.Millisecond, queue: 1, loss: 1e-3, duration: 20 * time.Second, flows: repeat(3, New)}
-	if a, b := fmt.Sprint(s.run()), fmt.Sprint(s.run()); a != b {
+	s := linksim.Scenario{Rate: 20 * mbit, RTT: 40 * time.Millisecond, Queue: 1, Loss: 1e-3, Duration: 20 * time.Second, Flows: repeat(3, New)}
+	if a, b := fmt.Sprint(s.Run()), fmt.Sprint(s.Run()); a != b {
 		t.Errorf("two runs differ:\n%s\n%s", a, b)
 	}
 }

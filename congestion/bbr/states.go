@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/plumbline/plumbline/congestion"
+	"github.com/plumbline/plumbline/congestion/internal/pathmodel"
 )
 
 // fullPipe is the estimator of a full pipe (§5.3.1.2).
@@ -60,7 +61,7 @@ func (b *bbr) checkFullBWReached() {
 	if b.fullBWNow || !b.roundStart || b.rs.AppLimited || !b.rs.Valid {
 		return
 	}
-	if b.rs.DeliveryRate >= percent(b.fullBW, fullBWGrowth) {
+	if b.rs.DeliveryRate >= pathmodel.Percent(b.fullBW, fullBWGrowth) {
 		b.resetFullBW()
 		b.fullBW = b.rs.DeliveryRate
 		return
@@ -218,7 +219,7 @@ func (b *bbr) inflightWithHeadroom() uint64 {
 	if b.inflightLongterm == noVolume {
 		return noVolume
 	}
-	room := max(b.mss, percent(b.inflightLongterm, headroom))
+	room := max(b.mss, pathmodel.Percent(b.inflightLongterm, headroom))
 	return max(b.inflightLongterm-min(room, b.inflightLongterm), b.minPipeCwnd())
 }
 
@@ -288,7 +289,7 @@ func (b *bbr) checkProbeRTT() {
 }
 
 func (b *bbr) handleProbeRTT() {
-	b.markQuiet() // low rates in ProbeRTT say nothing
+	b.quiet.Mark(b.delivered, b.inFlight) // low rates in ProbeRTT say nothing
 	switch {
 	case !b.probeRTTTimed && b.inFlight <= b.probeRTTCwnd():
 		b.probeRTTTimed, b.probeRTTDoneStamp = true, b.now+probeRTTDuration

@@ -11,6 +11,7 @@ import (
 
 	"github.com/plumbline/plumbline/congestion"
 	_ "github.com/plumbline/plumbline/congestion/bbr" // algorithms that the testbed offers
+	_ "github.com/plumbline/plumbline/congestion/bbr1"
 	_ "github.com/plumbline/plumbline/congestion/cubic"
 	_ "github.com/plumbline/plumbline/congestion/reno"
 	"github.com/plumbline/plumbline/tcpx"
