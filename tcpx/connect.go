@@ -225,9 +225,11 @@ func (e *Endpoint) openParams(now tcb.Time) tcb.OpenParams {
 		MTUPayload: e.pathPayload(),
 		DefaultMSS: header.TCPDefaultMSS,
 		UserMSS:    int(e.userMSS),
+		Steps:      e.proto.smaller,
 	}
 	if e.route.NetProto() == header.IPv6ProtocolNumber {
 		p.DefaultMSS = header.IPv6MinimumMTU - header.IPv6MinimumSize - header.TCPMinimumSize
+		p.Steps = e.proto.smaller6
 	}
 	p.AdvertisedMSS = e.proto.advertisedMSS(e.route, e.userMSS)
 	if e.gso != gsoNone {
@@ -251,7 +253,7 @@ func mtuPayload(r *stack.Route) int {
 
 // advertisedMSS is what our SYN announces (RFC 9293 §3.7.1): without IP and TCP options, as RFC 6691 has it.
 func (p *protocol) advertisedMSS(r *stack.Route, user uint16) uint16 {
-	m := min(mtuPayload(r), 65535-header.IPv6MinimumSize-header.TCPMinimumSize, p.blackHolePayload(r))
+	m := min(mtuPayload(r), 65535-header.IPv6MinimumSize-header.TCPMinimumSize, p.announcedPayload(r))
 	if user != 0 {
 		m = min(m, int(user))
 	}

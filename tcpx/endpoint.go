@@ -239,6 +239,9 @@ func (e *Endpoint) cleanup() {
 	}
 	e.phase = phaseClosed
 	e.countEnd()
+	if e.tcb.InboundHole(e.proto.now()) {
+		e.inboundHole()
+	}
 	e.disarm()
 	if e.parent != nil || e.closed {
 		e.tcb.Release(e.proto.now()) // What is unread is for nobody.

@@ -137,10 +137,15 @@ func newWorld(t testing.TB, opts ...Option) *world { return newWorldWith(t, 1500
 
 // newWorldWith is newWorld with a choice of MTU and of HandleLocal, which a host that takes packets for any address cannot have.
 func newWorldWith(t testing.TB, mtu uint32, handleLocal bool, opts ...Option) *world {
+	return newWorldOf(t, mtu, handleLocal, opts, opts)
+}
+
+// newWorldOf is newWorldWith with options for each host.
+func newWorldOf(t testing.TB, mtu uint32, handleLocal bool, a, b []Option) *world {
 	w := &world{t: t, clock: vclock.New(), handleLocal: handleLocal}
 	p, q := pipe.New("\x02\x00\x00\x00\x00\x01", "\x02\x00\x00\x00\x00\x02", mtu)
-	w.a = w.newHost(1, &wire{Endpoint: p}, opts)
-	w.b = w.newHost(2, &wire{Endpoint: q}, opts)
+	w.a = w.newHost(1, &wire{Endpoint: p}, a)
+	w.b = w.newHost(2, &wire{Endpoint: q}, b)
 	t.Cleanup(func() {
 		w.a.stack.Destroy()
 		w.b.stack.Destroy()

@@ -17,8 +17,9 @@ type pmtuOptions struct {
 
 // WithPMTU gives the stack a memory of path MTUs that all its connections share, and lets them find these MTUs without ICMP. search.Mode is Linux's tcp_mtu_probing:
 // pmtu.Off (0) goes by ICMP errors alone, pmtu.OnBlackHole (1) probes once large segments vanish, pmtu.Always (2) starts every connection small and probes
-// upwards. Probes are segments of real data; their loss is repaired and costs no congestion window. The link's MTU stands in for search.Max. PMTUOf returns
-// the memory, to be listed, flushed, or shared with users of UDP.
+// upwards. Probes are segments of real data; their loss is repaired and costs no congestion window. On a path with a black hole, ours or the peer's, SYN and SYN-ACK
+// announce an MSS that passes, also those that are sent again. The link's MTU stands in for search.Max. PMTUOf returns the memory, to be listed, flushed, or shared
+// with users of UDP.
 //
 // Without this option a connection lowers its MSS when an ICMP error quotes what it has in flight, down to an MTU of 552 octets (1280 with IPv6), and keeps it
 // to its end; nothing is remembered. With PMTUDiscoveryDont a connection does not take part.
@@ -137,16 +138,40 @@ func (e *Endpoint) pathPayload() int {
 	return max(room, minMSS)
 }
 
-// blackHolePayload bounds the MSS that is announced on a path whose MTU was found by probing: no router tells the peer either. Elsewhere the link's MTU is what is
-// announced, since the way back may be another (RFC 1191 §3.1).
-func (p *protocol) blackHolePayload(r *stack.Route) int {
-	if p.pmtu != nil && p.pmtuConfig.Mode != pmtu.Off && !loops(r) {
-		path, link := pathOf(r)
-		if known, ok := p.pmtu.Lookup(path, link); ok && known.Origin == pmtu.FromProbe {
-			return max(int(known.MTU-ipHeader(r.NetProto()))-header.TCPMinimumSize, minMSS)
-		}
+// announcedPayload bounds the MSS that is announced on a path with a black hole: no router tells the peer either.
+func (p *protocol) announcedPayload(r *stack.Route) int {
+	if p.pmtu == nil || p.pmtuConfig.Mode == pmtu.Off || loops(r) {
+		return mtuPayload(r)
 	}
-	return mtuPayload(r)
+	path, link := pathOf(r)
+	return max(int(p.pmtu.Announce(path, link)-ipHeader(r.NetProto()))-header.TCPMinimumSize, minMSS)
+}
+
+// smallerMSS returns the sizes to announce once large segments of the peer vanish: what is expected to arrive everywhere, then the least.
+func smallerMSS(c pmtu.Config, ipHeader uint32) (steps [2]uint16) {
+	if c.Mode == pmtu.Off {
+		return steps
+	}
+	c = pmtu.NewMachine(c).Config()
+	if ipHeader == header.IPv6MinimumSize {
+		c.Base, c.Min = max(c.Base, header.IPv6MinimumMTU), max(c.Min, header.IPv6MinimumMTU)
+	}
+	for i, mtu := range [...]uint32{c.Base, c.Min} {
+		steps[i] = uint16(min(max(mtu, ipHeader+header.TCPMinimumSize+minMSS)-ipHeader-header.TCPMinimumSize, 65535))
+	}
+	return steps
+}
+
+// inboundHole remembers that large segments of the peer do not arrive: the next SYN to it, or from it, is answered with less. The caller holds e.mu.
+func (e *Endpoint) inboundHole() {
+	small := e.tcb.SmallMSS()
+	if small == 0 || e.route == nil || e.proto.pmtu == nil || loops(e.route) {
+		return
+	}
+	path, link := pathOf(e.route)
+	path.Inbound = true
+	e.proto.pmtu.Vanished(path, link, uint32(small)+ipHeader(e.route.NetProto())+header.TCPMinimumSize)
+	e.proto.stats.InboundBlackHoles.Increment()
 }
 
 // leastMTU is what ICMP can lower the MTU to without WithPMTU: as in Linux, and RFC 8201 §4.

@@ -31,7 +31,9 @@ type protocol struct {
 	// pmtu knows the MTUs of paths, nil without WithPMTU; pmtuConfig is what a connection starts its search from.
 	pmtu       *pmtu.Cache
 	pmtuConfig pmtu.Config
-	secrets    secrets
+	// smaller are the segment sizes of Base and Min, for IPv4 and IPv6, which a SYN announces once the peer's large segments vanish; 0 without probing.
+	smaller, smaller6 [2]uint16
+	secrets           secrets
 
 	// cfg is what new connections start from. It is replaced, never changed, when an option changes.
 	cfg atomic.Pointer[tcb.Config]
@@ -82,6 +84,7 @@ func newProtocol(s *stack.Stack, opts []Option) *protocol {
 	p.memory.limit = p.opts.memoryBudget
 	if o := p.opts.pmtu; o != nil {
 		p.pmtu, p.pmtuConfig = pmtu.New(s.Clock(), o.cache), o.config
+		p.smaller, p.smaller6 = smallerMSS(o.config, header.IPv4MinimumSize), smallerMSS(o.config, header.IPv6MinimumSize)
 	}
 	p.timeWait.kind = timeWaitList
 	p.secrets.init(s.SecureRNG().Reader)

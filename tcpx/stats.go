@@ -34,8 +34,8 @@ type ProtocolStats struct {
 	// ICMPIgnored counts ICMP errors whose quoted sequence number was wrong (RFC 5927 §4), PMTUAccepted and PMTUIgnored "packet too big" errors.
 	ICMPIgnored, PMTUAccepted, PMTUIgnored tcpip.StatCounter
 	// PathProbes counts segments larger than the MSS that were sent to find the path's MTU, PathProbesLost those that did not arrive, BlackHoles how often large
-	// segments vanished without an ICMP error (RFC 8899); see WithPMTU.
-	PathProbes, PathProbesLost, BlackHoles tcpip.StatCounter
+	// segments vanished without an ICMP error (RFC 8899), InboundBlackHoles how often a peer's did on their way to us; see WithPMTU.
+	PathProbes, PathProbesLost, BlackHoles, InboundBlackHoles tcpip.StatCounter
 	// TimeWaitRecycled counts connections in TIME-WAIT that were forgotten early, TimeWaitReused those that a new SYN replaced (RFC 6191).
 	TimeWaitRecycled, TimeWaitReused tcpip.StatCounter
 	// CEReceived counts segments that came with the mark of congestion, CE, on a connection with ECN (RFC 3168 §5), ECNReductions windows reduced since the peer echoed

@@ -53,6 +53,9 @@ func (e *Endpoint) collect() {
 		return
 	}
 	e.events |= ev
+	if ev&tcb.EventInboundHole != 0 {
+		e.inboundHole()
+	}
 	if ev&(tcb.EventClosed|tcb.EventTimeWaitSYN) != 0 {
 		e.cleanup()
 	}

@@ -29,6 +29,9 @@ func (o *owner) Count(c tcb.Counter, n uint64) { (*Endpoint)(o).count(c, n) }
 // NewController implements tcb.Owner.NewController.
 func (o *owner) NewController() congestion.Controller { return newController(o.congestion.Value()) }
 
+// AnnouncedMSS implements tcb.Owner.AnnouncedMSS.
+func (o *owner) AnnouncedMSS() uint16 { return o.proto.advertisedMSS(o.route, o.userMSS) }
+
 // PathMTU implements tcb.Owner.PathMTU.
 func (o *owner) PathMTU(limit int, probing bool) tcb.PathMTU {
 	if p := (*Endpoint)(o).findPath(limit, probing); p != nil {

@@ -1,6 +1,7 @@
 package pmtu
 
 import (
+	"cmp"
 	"container/list"
 	"fmt"
 	"slices"
@@ -17,12 +18,14 @@ type Path struct {
 	NIC     tcpip.NICID
 	NextHop tcpip.Address
 	Remote  tcpip.Address
+	// Inbound is the way back, from Remote to us: what we tell Remote to send.
+	Inbound bool
 }
 
 // v6 reports whether the destination is an IPv6 address.
 func (p Path) v6() bool { return p.Remote.BitLen() == 8*header.IPv6AddressSize }
 
-// String formats the path as "destination via next-hop dev nic".
+// String formats the path as "destination via next-hop dev nic", with "inbound" behind it if that is what it is.
 func (p Path) String() string {
 	s := p.Remote.String()
 	if p.NextHop.BitLen() != 0 {
@@ -31,17 +34,22 @@ func (p Path) String() string {
 	if p.NIC != 0 {
 		s += fmt.Sprint(" dev ", int32(p.NIC))
 	}
+	if p.Inbound {
+		s += " inbound"
+	}
 	return s
 }
 
 // Origin says how an MTU was found.
 type Origin uint8
 
-// The origins: an ICMP error that named the MTU, one that did not (RFC 1191 §5), a probe, or a search after a black hole.
+// The origins: an ICMP error that named the MTU, one that did not (RFC 1191 §5), probes, or a black hole: larger packets vanished without an ICMP error, and what
+// the path carries is not found yet, or cannot be, as for an inbound path.
 const (
 	FromICMP Origin = iota
 	FromPlateau
 	FromProbe
+	FromBlackHole
 )
 
 // String names the origin.
@@ -51,6 +59,8 @@ func (o Origin) String() string {
 		return "icmp"
 	case FromPlateau:
 		return "plateau"
+	case FromBlackHole:
+		return "black hole"
 	}
 	return "probe"
 }
@@ -116,7 +126,8 @@ type Options struct {
 	MaxEntries int
 	// Plateaus are the MTUs to try when a router names none, descending: RFC 1191's table 7-1 with Ethernet's, jumbo frames' and IPv6's least by default.
 	Plateaus []uint32
-	// OnChange is told when the MTU of a path changes by an error or a probe, with no lock held.
+	// OnChange is told when the MTU of a path changes by an error, a probe or a black hole, with no lock of the cache held. Whoever reported waits for it: in tcpx that is
+	// a connection with its lock held, which OnChange must not use.
 	OnChange func(Entry)
 }
 
@@ -254,7 +265,8 @@ func (c *Cache) put(e Entry, expire time.Duration) Entry {
 		c.remove(c.lru.Back())
 		c.stats.Evicted++
 	}
-	c.entries[e.Path] = c.lru.PushFront(&e)
+	kept := e
+	c.entries[e.Path] = c.lru.PushFront(&kept)
 	c.version.Add(1)
 	return e
 }
@@ -355,6 +367,52 @@ func (c *Cache) Found(p Path, link, mtu uint32) {
 	}
 }
 
+// Vanished stores that packets larger than mtu vanish on path p without an ICMP error, while such of mtu octets pass (RFC 2923 §2.1). It never raises the MTU.
+// A Flow does it for its own packets. For an inbound path, who receives can tell: if small packets of Remote arrive and prove that large ones were sent.
+func (c *Cache) Vanished(p Path, link, mtu uint32) {
+	c.blackHole(p, link, mtu, false)
+}
+
+// climbed stores that after a black hole packets of mtu were seen to pass, unless somebody knows better.
+func (c *Cache) climbed(p Path, link, mtu uint32) {
+	c.blackHole(p, link, mtu, true)
+}
+
+// blackHole is Vanished or climbed.
+func (c *Cache) blackHole(p Path, link, mtu uint32, up bool) {
+	mtu = max(mtu, header.IPv4MinimumMTU)
+	c.mu.Lock()
+	old := c.lookup(p, link)
+	news := old == nil || mtu < old.MTU
+	if up {
+		news = old != nil && old.Origin == FromBlackHole && mtu > old.MTU
+	}
+	if mtu >= link || !news {
+		c.mu.Unlock()
+		return
+	}
+	e := c.put(Entry{Path: p, MTU: mtu, Origin: FromBlackHole}, c.opts.Expire)
+	c.mu.Unlock()
+	if c.opts.OnChange != nil {
+		c.opts.OnChange(e)
+	}
+}
+
+// Announce returns the size of the largest packet that p.Remote should be told to send, over a link with the given MTU: less than that if a black hole was found on
+// either way, for where no router tells us none tells Remote either. What ICMP errors said of our packets does not count, since the way back may be another
+// (RFC 1191 §3.1).
+func (c *Cache) Announce(p Path, link uint32) uint32 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	mtu := link
+	for _, p.Inbound = range [...]bool{false, true} {
+		if e := c.lookup(p, link); e != nil && (e.Origin == FromProbe || e.Origin == FromBlackHole) {
+			mtu = min(mtu, e.MTU)
+		}
+	}
+	return mtu
+}
+
 // Entries lists the entries that have not expired, by destination.
 func (c *Cache) Entries() []Entry {
 	c.mu.Lock()
@@ -373,7 +431,13 @@ func (c *Cache) Entries() []Entry {
 		if n := slices.Compare(a.Path.NextHop.AsSlice(), b.Path.NextHop.AsSlice()); n != 0 {
 			return n
 		}
-		return int(a.Path.NIC) - int(b.Path.NIC)
+		if a.Path.NIC != b.Path.NIC {
+			return cmp.Compare(a.Path.NIC, b.Path.NIC)
+		}
+		if a.Path.Inbound {
+			return 1
+		}
+		return -1
 	})
 	return all
 }

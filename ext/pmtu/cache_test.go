@@ -311,3 +311,124 @@ func BenchmarkTooBigAttack(b *testing.B) {
 		c.TooBig(Path{Remote: tcpip.AddrFrom4([4]byte{byte(i >> 24), byte(i >> 16), byte(i >> 8), byte(i)})}, 1500, Report{MTU: 1400})
 	}
 }
+
+// TestBlackHoleIsToldAtOnce: a flow that began before one fell into a black hole, and one that begins after, start small and find the MTU by themselves. Flows
+// that search already are left alone.
+func TestBlackHoleIsToldAtOnce(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		fall func(f *Flow) bool
+		told uint32 // 0 if the cache hears nothing
+	}{
+		{"large packets are lost among small ones", func(f *Flow) bool {
+			f.Lost(1500)
+			f.Acked(600)
+			f.Lost(1500)
+			return f.Lost(1500)
+		}, 1200},
+		{"time-outs, and Base passes", func(f *Flow) bool {
+			f.TimedOut(1500)
+			f.Acked(1200)
+			return f.TimedOut(1500)
+		}, 1200},
+		{"time-outs, and something smaller than Base passes", func(f *Flow) bool {
+			f.TimedOut(1500)
+			f.Acked(552)
+			return f.TimedOut(1500)
+		}, 552},
+		{"time-outs, and nothing passes: the path may be down", func(f *Flow) bool {
+			f.TimedOut(1500)
+			return f.TimedOut(1500)
+		}, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := New(vclock.New(), Options{})
+			begin := func(mode Mode) *Flow {
+				f := c.Flow(dest4, 1500, Config{Mode: mode})
+				f.Start()
+				return f
+			}
+			before, fallen, off := begin(OnBlackHole), begin(OnBlackHole), begin(Off)
+			if !tt.fall(fallen) {
+				t.Fatal("no black hole")
+			}
+			after, always := begin(OnBlackHole), begin(Always)
+			want, small := tt.told, tt.told
+			if tt.told == 0 {
+				want, small = 1500, 1200 // Always begins with Base anyway
+			}
+			for i, f := range []*Flow{before, after, off, always} {
+				w := want
+				if f == always {
+					w = small
+				}
+				if mtu, _ := f.MTU(); mtu != w {
+					t.Errorf("flow %d: MTU %d, want %d", i, mtu, w)
+				}
+			}
+			e, ok := c.Lookup(dest4, 1500)
+			if ok != (tt.told != 0) || ok && (e.MTU != tt.told || e.Origin != FromBlackHole) || c.Announce(dest4, 1500) != want {
+				t.Fatalf("entry %+v, to be announced %d", e, c.Announce(dest4, 1500))
+			}
+			if !ok {
+				return
+			}
+			// What passes is told on the way up, and what was found in the end.
+			after.Acked(1200)
+			if e, _ := c.Lookup(dest4, 1500); e.MTU != 1200 || e.Origin != FromBlackHole {
+				t.Errorf("entry %+v after Base arrived", e)
+			}
+			probe(after, 1300)
+			mtu, _ := after.MTU()
+			if e, _ := c.Lookup(dest4, 1500); e.MTU != mtu || mtu <= 1300-16 || mtu > 1300 || e.Origin != FromProbe || after.State() != Complete {
+				t.Errorf("entry %+v after the search, state %v, MTU %d", e, after.State(), mtu)
+			}
+			before.MTU()
+			probe(before, 1300)
+			if got, _ := before.MTU(); got > 1300 || got <= 1300-16 {
+				t.Errorf("the flow that began before has MTU %d", got)
+			}
+		})
+	}
+}
+
+// TestAnnounce: what the destination should send depends on black holes of either way, not on what routers said of one.
+func TestAnnounce(t *testing.T) {
+	clock := vclock.New()
+	back := dest4
+	back.Inbound = true
+	for _, tt := range []struct {
+		name string
+		do   func(c *Cache)
+		want uint32
+	}{
+		{"nothing known", func(*Cache) {}, 1500},
+		{"an ICMP error", func(c *Cache) { c.TooBig(dest4, 1500, Report{MTU: 1300, Size: 1500}) }, 1500},
+		{"an ICMP error without MTU", func(c *Cache) { c.TooBig(dest4, 1500, Report{Size: 1500}) }, 1500},
+		{"found by probes", func(c *Cache) { c.Found(dest4, 1500, 1300) }, 1300},
+		{"a black hole of ours", func(c *Cache) { c.Vanished(dest4, 1500, 1200) }, 1200},
+		{"a black hole of theirs", func(c *Cache) { c.Vanished(back, 1500, 1200) }, 1200},
+		{"both", func(c *Cache) { c.Vanished(back, 1500, 552); c.Found(dest4, 1500, 1300) }, 552},
+		{"never a raise", func(c *Cache) { c.Vanished(back, 1500, 552); c.Vanished(back, 1500, 1200) }, 552},
+		{"no less than IPv4 has", func(c *Cache) { c.Vanished(back, 1500, 0) }, 68},
+		{"as much as the link has", func(c *Cache) { c.Vanished(back, 1500, 1500) }, 1500},
+		{"of another destination", func(c *Cache) { c.Vanished(dest6, 1500, 1280) }, 1500},
+	} {
+		c := New(clock, Options{})
+		tt.do(c)
+		if got := c.Announce(dest4, 1500); got != tt.want {
+			t.Errorf("%s: %d, want %d", tt.name, got, tt.want)
+		}
+		for clock.Step(clock.Elapsed() + 10*time.Minute) {
+		}
+		if got := c.Announce(dest4, 1500); got != 1500 {
+			t.Errorf("%s: %d after ten minutes", tt.name, got)
+		}
+	}
+	c := New(clock, Options{})
+	c.Vanished(back, 1500, 1200)
+	c.Vanished(dest4, 1500, 1280)
+	if e := c.Entries(); len(e) != 2 || e[0].Path.String() != "192.0.2.1" || e[1].Path.String() != "192.0.2.1 inbound" || c.MTU(dest4, 1500) != 1280 {
+		t.Errorf("entries %v", e)
+	}
+}

@@ -8,8 +8,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 )
 
-// Flow is the path MTU of one connection, or of one UDP peer: what the cache knows about the path, and a Machine that probes it. Errors that reach one flow, and what
-// its probes find, reach the others to the same destination through the cache. A Flow is used by one goroutine at a time; it has no timers, nothing to close,
+// Flow is the path MTU of one connection, or of one UDP peer: what the cache knows about the path, and a Machine that probes it. Errors that reach one flow, black
+// holes that it falls into, and what its probes find, reach the others to the same destination through the cache. A Flow is used by one goroutine at a time; it has no timers, nothing to close,
 // and does not allocate after it is made.
 //
 // A transport asks MTU before it cuts segments, and otherwise does what Machine says.
@@ -26,8 +26,9 @@ type Flow struct {
 	until   tcpip.MonotonicTime
 	// fragment is Entry.Fragment.
 	fragment bool
-	// published is the last result that the cache was told.
-	published uint32
+	// published is the last result that the cache was told. suspected is the MTU of the black hole that it was told of or told us, 0 for none.
+	published, suspected uint32
+	started              bool
 }
 
 // never is an instant that does not come.
@@ -82,7 +83,14 @@ func (f *Flow) sync(now tcpip.MonotonicTime) {
 	if ok {
 		f.until, mtu, f.fragment = e.Expires, min(e.MTU, f.link), e.Fragment
 	}
-	if f.m.state != Disabled || f.m.cfg.Mode == Always {
+	switch {
+	case ok && e.Origin == FromBlackHole && (f.m.state != Disabled || f.started && f.m.cfg.Mode != Off):
+		// Another flow searches. One that searches itself knows better; one that does not yet need not lose packets to learn it.
+		if f.m.state == Disabled {
+			f.suspect(now, mtu)
+		}
+		return
+	case f.m.state != Disabled || f.m.cfg.Mode == Always:
 		if ok {
 			f.m.TooBig(now, mtu)
 		}
@@ -99,8 +107,18 @@ func (f *Flow) Start() {
 	if ok && (e.Origin == FromProbe || f.m.cfg.Mode == OnBlackHole) {
 		known = e.MTU
 	}
+	f.started = true
+	if ok && e.Origin == FromBlackHole {
+		f.suspect(now, e.MTU)
+	}
 	f.m.Start(now, known)
 	f.sync(now)
+}
+
+// suspect begins a search, since another flow found a black hole.
+func (f *Flow) suspect(now tcpip.MonotonicTime, mtu uint32) {
+	f.m.Suspect(now, mtu)
+	f.suspected = mtu
 }
 
 // TooBig takes an ICMP error that concerns the flow. Options.Validate decides whether it is believed; a transport that checked the quoted packet itself leaves that nil.
@@ -162,11 +180,25 @@ func (f *Flow) Probing() uint32 {
 
 // Lost says that a packet of that size, not a probe, is lost, though later ones arrived. It reports whether that makes a black hole: what is in flight
 // should be cut anew.
-func (f *Flow) Lost(size uint32) bool { return f.m.Lost(f.c.clock.NowMonotonic(), size) }
+func (f *Flow) Lost(size uint32) bool {
+	return f.fell(f.m.Lost(f.c.clock.NowMonotonic(), size), true)
+}
 
 // TimedOut says that the retransmission timer went off for a packet of that size. It reports the same as Lost. What is sent again now should have the size
 // of Fallback.
-func (f *Flow) TimedOut(size uint32) bool { return f.m.TimedOut(f.c.clock.NowMonotonic(), size) }
+func (f *Flow) TimedOut(size uint32) bool {
+	passed := f.m.passed != 0 // else the path may just have been down
+	return f.fell(f.m.TimedOut(f.c.clock.NowMonotonic(), size), passed)
+}
+
+// fell tells the cache of a black hole, so that flows which begin before its size is found need not fall into it.
+func (f *Flow) fell(hole, sure bool) bool {
+	if hole && sure {
+		f.suspected = f.m.mtu
+		f.c.Vanished(f.path, f.link, f.m.mtu)
+	}
+	return hole
+}
 
 // Fallback is the size in which to send again what timed out: smaller than MTU until something arrives.
 func (f *Flow) Fallback() uint32 { return f.m.Fallback() }
@@ -208,15 +240,19 @@ func (f *Flow) bound() {
 	f.sync(now)
 }
 
-// publish tells the cache what a search found. What is found on the way is not told: it would disturb flows that know better. Nor is a search that came to the
-// flow's own limit: the path may carry more.
+// publish tells the cache what a search found. What is found on the way is told only where the cache has a black hole, for flows that begin: it would disturb flows
+// that know better. Nor is a search told that came to the flow's own limit: the path may carry more.
 func (f *Flow) publish() {
 	done := f.m.state == Complete || f.m.state == Error && f.m.probe == 0
 	switch {
 	case !done:
 		f.published = 0
+		if f.suspected != 0 && f.m.mtu > f.suspected && f.m.state == Searching {
+			f.suspected = f.m.mtu
+			f.c.climbed(f.path, f.link, f.m.mtu)
+		}
 	case f.published != f.m.mtu && (f.m.mtu < f.m.cfg.Max || f.m.cfg.Max >= f.link):
-		f.published = f.m.mtu
+		f.published, f.suspected = f.m.mtu, 0
 		f.c.Found(f.path, f.link, f.m.mtu)
 	}
 }

@@ -184,6 +184,19 @@ func (m *Machine) Start(now tcpip.MonotonicTime, known uint32) {
 	}
 }
 
+// Suspect says that larger packets than mtu vanish on the path, as somebody else found out: the search begins, unless it has begun. It changes nothing with mode Off.
+func (m *Machine) Suspect(now tcpip.MonotonicTime, mtu uint32) {
+	if m.state != Disabled || m.cfg.Mode == Off || mtu >= m.cfg.Max {
+		return
+	}
+	if mtu < m.cfg.Base {
+		m.fail(now, mtu, m.cfg.Base, true)
+		return
+	}
+	m.base(m.cfg.Max)
+	m.mtu = mtu
+}
+
 // base enters the Base state: everything is in doubt but Base, and that is to be confirmed.
 func (m *Machine) base(high uint32) {
 	m.state, m.mtu = Base, m.cfg.Base

@@ -22,6 +22,9 @@ type Owner interface {
 	// PathMTU returns what finds the path's MTU, nil for nothing but what ICMP tells. The core asks when the connection first sends. limit is the largest segment in
 	// octets of text and options that the peer and the user allow; probing tells whether the loss of a probe would show (RFC 4821 §7.1), as it does with SACK.
 	PathMTU(limit int, probing bool) PathMTU
+	// AnnouncedMSS returns the largest MSS that a SYN or SYN-ACK should announce now. The core asks when it sends one again: what is known of the path may have
+	// changed since OpenParams.
+	AnnouncedMSS() uint16
 	// Rand returns the connection's source of randomness (seeded from the stack).
 	Rand() *rand.Rand
 	// Budget reserves (n > 0) or returns (n < 0) octets of buffer memory of the stack and tells how scarce memory is afterwards. A reservation is
@@ -71,6 +74,9 @@ const (
 	// EventR1: R1 retransmissions in a row made no progress (RFC 9293 §3.8.3). The owner tells the network layer that the path or the
 	// neighbour may be gone (MUST-20); the connection goes on until R2.
 	EventR1
+	// EventInboundHole: large segments of the peer vanish on their way while small ones arrive. The owner remembers that for the next connection, which had better
+	// announce SmallMSS.
+	EventInboundHole
 )
 
 // Reason is why a connection failed.
@@ -235,6 +241,8 @@ type OpenParams struct {
 	DefaultMSS int
 	// AdvertisedMSS is what our SYN announces.
 	AdvertisedMSS uint16
+	// Steps are smaller sizes that a later connection could announce should the peer's segments vanish, descending; zeros if nobody wants to know.
+	Steps [2]uint16
 	// UserMSS caps the send MSS (TCP_MAXSEG), 0 for none.
 	UserMSS int
 	// GSOMax is the largest payload that the link segments for us, 0 without GSO.

@@ -155,6 +155,7 @@ func (t *TCB) arrivesSynchronized(now Time, s *Segment) {
 	}
 	t.ecnArrives(s)
 	t.lastRecv = now
+	t.watchPeer(now, s)
 	if t.timers[timerKeepAlive] != 0 {
 		t.probes = 0
 	}

@@ -121,6 +121,14 @@ func (h *hostile) Count(Counter, uint64) {}
 // Rand implements Owner.
 func (h *hostile) Rand() *rand.Rand { return h.rng }
 
+// AnnouncedMSS implements Owner.
+func (h *hostile) AnnouncedMSS() uint16 {
+	if h.wild {
+		return uint16(h.rng.Uint32())
+	}
+	return 1460
+}
+
 // PathMTU implements Owner.
 func (h *hostile) PathMTU(limit int, _ bool) PathMTU {
 	if h.wild {

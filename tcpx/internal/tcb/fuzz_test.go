@@ -122,6 +122,9 @@ func newHostile(tb testing.TB, b []byte) *hostile {
 		h.cfg.TimeWait, h.cfg.MaxRetries = time.Second, 3
 	}
 	h.params = OpenParams{ISS: h.in.near(0, 1<<31, 1<<32-2000), TSOffset: 5, MTUPayload: 1460, DefaultMSS: 536, AdvertisedMSS: 1460}
+	if h.wild {
+		h.params.Steps = [2]uint16{1160, 512}
+	}
 	c = h.in.byte()
 	if c&1 != 0 {
 		h.params.GSOMax = 16000

@@ -19,6 +19,7 @@ func (t *TCB) begin(now Time, p *OpenParams) {
 	t.advMSS = uint32(p.AdvertisedMSS)
 	t.gsoMax = uint32(max(p.GSOMax, 0))
 	t.rcvMSS = max(min(t.advMSS, uint32(p.DefaultMSS)), minPeerMSS)
+	t.steps = p.Steps
 	t.rcvWScale = 0
 	t.lastRecv, t.lastAck = now, now
 }
@@ -193,8 +194,10 @@ func (t *TCB) sendSYN(now Time) {
 	t.arm(timerRTO, at)
 }
 
-// resendSYN sends SYN or SYN-ACK again.
+// resendSYN sends SYN or SYN-ACK again, with a smaller MSS if a black hole was found since. It is never larger: the peer may have seen the first.
 func (t *TCB) resendSYN(now Time) {
+	t.advMSS = min(t.advMSS, uint32(t.owner.AnnouncedMSS()))
+	t.rcvMSS = max(min(t.rcvMSS, t.advMSS), minPeerMSS)
 	if t.lastSend != 0 {
 		t.set(flagSynRetrans)
 		t.owner.Count(CountRetransmit, 1)

@@ -171,6 +171,9 @@ func (p *peer) Count(c Counter, n uint64) { p.counts[c] += n }
 // Rand implements Owner.
 func (p *peer) Rand() *rand.Rand { return p.w.rng }
 
+// AnnouncedMSS implements Owner.
+func (p *peer) AnnouncedMSS() uint16 { return 65535 }
+
 // PathMTU implements Owner.
 func (p *peer) PathMTU(int, bool) PathMTU { return p.finder }
 

@@ -36,6 +36,8 @@ type rig struct {
 	controller congestion.Controller
 	// finder finds the path's MTU, nil for nobody.
 	finder PathMTU
+	// announced is the MSS for SYNs that are sent again, 0 for the same.
+	announced uint16
 }
 
 // wire is a segment as it left, with its text copied.
@@ -81,6 +83,14 @@ func (r *rig) Count(c Counter, n uint64) { r.counts[c] += n }
 
 // Rand implements Owner.
 func (r *rig) Rand() *rand.Rand { return r.rng }
+
+// AnnouncedMSS implements Owner.
+func (r *rig) AnnouncedMSS() uint16 {
+	if r.announced != 0 {
+		return r.announced
+	}
+	return r.params.AdvertisedMSS
+}
 
 // PathMTU implements Owner.
 func (r *rig) PathMTU(int, bool) PathMTU { return r.finder }

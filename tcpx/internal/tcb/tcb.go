@@ -23,7 +23,9 @@ type TCB struct {
 	events   Event
 	illegal  uint16
 	flags    flags
-	timers   timers
+	// holeSince is when text of the peer was first seen to be missing, in milliseconds, 0 if none is (see watchPeer). steps are OpenParams.Steps.
+	holeSince uint32
+	timers    timers
 
 	// Send sequence variables (RFC 9293 §3.3.1).
 	iss, sndUna, sndNxt, sndUp Seq
@@ -42,6 +44,7 @@ type TCB struct {
 	rcvAdv Seq
 	// lastAckSent is RFC 7323's Last.ACK.sent.
 	lastAckSent Seq
+	steps       [2]uint16
 	rcvBuf      recvBuffer
 	reasm       reassembly
 	// dsack is the block to report with the next ACK (RFC 2883), empty if Left equals Right.

@@ -115,6 +115,7 @@ func (t *TCB) deliver(n int, s *Segment) {
 	if n == 0 {
 		return
 	}
+	t.holeSince = 0
 	if t.has(flagReadShut) {
 		s.Payload.Release()
 		return
