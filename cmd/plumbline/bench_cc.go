@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"slices"
 	"strings"
 	"time"
@@ -126,6 +127,11 @@ func (f *benchCCFlags) run(ctx context.Context, commandLine string, stdout, stde
 	if err != nil {
 		return usageErrorf("bench cc: %w", err)
 	}
+	if err := testbed.CheckRealTime(scenarios); err != nil {
+		return usageErrorf("bench cc: --stack linux: %w", err)
+	}
+	ctx, stop := signal.NotifyContext(ctx, endSignals...)
+	defer stop()
 	out, err := createOutputs(stdout, f.json, f.html)
 	if err != nil {
 		return usageErrorf("bench cc: %w", err)

@@ -165,22 +165,12 @@ func (f *flow) close() {
 	f.receiver.close()
 }
 
-// view is what the sender's endpoint tells of the connection.
-type view struct {
-	cwnd, inFlight uint64 // bytes
-	srtt           time.Duration
-	pacing         uint64 // bytes per second; 0 if it does not pace
-	retransmits    uint64
-	timeouts       uint64
-	algorithm      string
-}
-
 // observe asks the sender's endpoint.
 func (f *flow) observe() view {
+	v := view{received: f.received, finished: f.finished}
 	if f.sender == nil || f.sender.ep == nil {
-		return view{}
+		return v
 	}
-	var v view
 	if st, ok := f.sender.ep.Stats().(*tcp.Stats); ok {
 		v.retransmits = st.SendErrors.Retransmits.Value()
 		v.timeouts = st.SendErrors.Timeouts.Value()

@@ -14,6 +14,7 @@ import (
 	_ "github.com/plumbline/plumbline/congestion/bbr1"
 	_ "github.com/plumbline/plumbline/congestion/cubic"
 	_ "github.com/plumbline/plumbline/congestion/reno"
+	"github.com/plumbline/plumbline/congestion/testbed/internal/kernel"
 	"github.com/plumbline/plumbline/tcpx"
 )
 
@@ -28,6 +29,8 @@ type Kind struct {
 	protocol func(buffer int) stack.TransportProtocolFactory
 	// headers is what IPv4 and TCP take of a full packet, in bytes.
 	headers int
+	// kernel tells that it is not a stack of this process but the kernel's, which runs in real time. It has no protocol.
+	kernel bool
 	// goroutines tells that it hands segments to goroutines of its own, which have to come to rest before time goes on.
 	goroutines bool
 }
@@ -67,6 +70,11 @@ func Kinds() []Kind {
 			protocol:   stockProtocol,
 			headers:    plainHeaders + timestampsOption,
 			goroutines: true,
+		},
+		{
+			Name: "linux", About: "the TCP of this machine's kernel, in real time; takes root",
+			Algorithms: kernel.Algorithms, headers: plainHeaders + timestampsOption,
+			kernel: true,
 		},
 	}
 }

@@ -41,6 +41,7 @@ var columns = []column{
 	{"power", detail(func(d *Detail) string { return unless(d.Power == 0, "%.2f", d.Power) }), nil},
 	{"FCT p50", detail(func(d *Detail) string { return unless(d.CompletionP50Ms == 0, "%.0f", d.CompletionP50Ms) }), nil},
 	{"p95 ms", detail(func(d *Detail) string { return unless(d.CompletionP95Ms == 0, "%.0f", d.CompletionP95Ms) }), nil},
+	{"late p99", detail(func(d *Detail) string { return d.late() }), nil},
 	{"sim s", func(r *Result) string { return fmt.Sprintf("%.0f", r.SimSeconds) }, nil},
 	{"wall s", func(r *Result) string { return fmt.Sprintf("%.1f", r.WallSeconds) }, nil},
 }
@@ -52,6 +53,20 @@ func detail(cell func(*Detail) string) func(*Result) string {
 			return ""
 		}
 		return cell(r.Detail)
+	}
+}
+
+// late is how late the emulator was in real time, with a mark if the run cannot be compared with others.
+func (d *Detail) late() string {
+	switch r := d.RealTime; {
+	case r == nil:
+		return ""
+	case r.Missed > 0:
+		return fmt.Sprintf("%.1f! %d missed", r.LateP99Ms, r.Missed)
+	case !r.Trustworthy(d.BaseRTTMs):
+		return fmt.Sprintf("%.1f!", r.LateP99Ms)
+	default:
+		return fmt.Sprintf("%.1f", r.LateP99Ms)
 	}
 }
 

@@ -61,6 +61,22 @@ type Detail struct {
 	PerFlow []FlowResult
 	// Series are the whole run in points at equal distances.
 	Series []Point
+	// RealTime is set for what ran in real time.
+	RealTime *RealTime
+}
+
+// RealTime tells how far a run in real time can be trusted.
+type RealTime struct {
+	// Quantiles of how late the emulator handed packets over, in both directions; the worst is the third. Round-trip times are longer by that much, and what is much in
+	// proportion to the path's own makes the run worthless.
+	LateP50Ms, LateP99Ms, LateMaxMs float64
+	// Missed counts packets that were lost between the kernel and the emulator.
+	Missed uint64
+}
+
+// Trustworthy tells whether a run on a path of this round-trip time can be compared with others: nothing was missed, and 99 % of the packets were late by less than a tenth of it.
+func (r *RealTime) Trustworthy(baseRTTMs float64) bool {
+	return r.Missed == 0 && r.LateP99Ms < baseRTTMs/10
 }
 
 // FlowResult is what a run found about one flow.
@@ -93,8 +109,8 @@ type FlowPoint struct {
 }
 
 // result sums up.
-func (m *meter) result() *Result {
-	s := m.world.scenario
+func (m *meter) result() (*Result, error) {
+	s := m.scenario
 	end := m.snapshot()
 	window := (end.at - m.atWarm.at).Seconds()
 	r := &Result{Scenario: s.Name, Stack: s.Stack(), Algorithm: s.Algorithm(), Flows: len(s.Flows), SimSeconds: s.Duration.Seconds()}
@@ -104,14 +120,15 @@ func (m *meter) result() *Result {
 	}
 	r.Detail = d
 	var rates []float64
-	for i, f := range m.world.flows {
+	for i := range s.Flows {
+		spec, v := &s.Flows[i], &end.views[i]
 		fr := FlowResult{
-			Stack: f.spec.Stack, Algorithm: f.spec.Algorithm, Series: m.flows[i],
-			GoodputMbps: float64(end.received[i]-m.atWarm.received[i]) * 8 / window / 1e6,
-			Retransmits: end.views[i].retransmits, RTOs: end.views[i].timeouts,
+			Stack: spec.Stack, Algorithm: spec.Algorithm, Series: m.flows[i],
+			GoodputMbps: float64(v.received-m.atWarm.views[i].received) * 8 / window / 1e6,
+			Retransmits: v.retransmits, RTOs: v.timeouts,
 		}
-		if f.finished > 0 {
-			fr.CompletionMs = milliseconds(f.finished - f.spec.Start)
+		if v.finished > 0 {
+			fr.CompletionMs = milliseconds(v.finished - spec.Start)
 		}
 		r.GoodputMbps += fr.GoodputMbps
 		r.Retransmits += fr.Retransmits
@@ -126,9 +143,11 @@ func (m *meter) result() *Result {
 	}
 	r.Jain = Jain(rates)
 	r.path(s, &m.atWarm.link, &end.link)
-	d.completions(m.world)
+	d.completions(s)
 	d.ConvergenceSeconds = m.convergence()
-	return r
+	var err error
+	d.RealTime, err = m.lab.realTime()
+	return r, err
 }
 
 // path sums up what the bottleneck did between two snapshots.
@@ -151,12 +170,12 @@ func (r *Result) path(s *Scenario, from, to *emulated.Stats) {
 }
 
 // completions sums up the flows of a certain size.
-func (d *Detail) completions(w *world) {
+func (d *Detail) completions(s *Scenario) {
 	var times []float64
-	for i, f := range w.flows {
+	for i := range s.Flows {
 		switch {
-		case f.spec.Bytes == 0:
-		case f.finished == 0:
+		case s.Flows[i].Bytes == 0:
+		case d.PerFlow[i].CompletionMs == 0:
 			d.Unfinished++
 		default:
 			times = append(times, d.PerFlow[i].CompletionMs)
@@ -190,7 +209,7 @@ func (m *meter) convergence() float64 {
 		return 0
 	}
 	last := time.Duration(0)
-	for _, f := range m.world.scenario.Flows {
+	for _, f := range m.scenario.Flows {
 		last = max(last, f.Start)
 	}
 	first := -1.0

@@ -33,35 +33,75 @@ func Run(ctx context.Context, s *Scenario, opts Options) (*Result, error) {
 		opts.Samples = DefaultSamples
 	}
 	began := time.Now()
-	w, err := newWorld(s, &opts)
+	l, err := newLab(s, &opts)
 	if err != nil {
 		return nil, fmt.Errorf("scenario %s: %w", s.Name, err)
 	}
-	defer w.close()
+	defer l.close()
 
-	m := newMeter(w, &opts)
+	m := newMeter(s, l, &opts)
 	for i := 1; i <= opts.Samples; i++ {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		m.runUntil(s.Duration * time.Duration(i) / time.Duration(opts.Samples))
+		if err := m.runUntil(ctx, s.Duration*time.Duration(i)/time.Duration(opts.Samples)); err != nil {
+			return nil, fmt.Errorf("scenario %s: %w", s.Name, err)
+		}
 		if opts.Progress != nil {
-			opts.Progress(w.clock.Elapsed(), s.Duration)
+			opts.Progress(min(l.elapsed(), s.Duration), s.Duration)
 		}
 	}
-	for _, f := range w.flows {
-		if f.err != nil {
-			return nil, fmt.Errorf("scenario %s: %w", s.Name, f.err)
-		}
+	r, err := m.result()
+	if err != nil {
+		return nil, fmt.Errorf("scenario %s: %w", s.Name, err)
 	}
-	r := m.result()
 	r.WallSeconds = time.Since(began).Seconds()
 	return r, nil
 }
 
-// meter observes a world.
+// lab is what the flows of a scenario run on: stacks of this module in virtual time, or kernels in real time.
+type lab interface {
+	// elapsed returns the time since the start.
+	elapsed() time.Duration
+	// runUntil lets time pass. The error says why it cannot go on.
+	runUntil(ctx context.Context, t time.Duration) error
+	// forward returns the counters of the direction in which data flows.
+	forward() emulated.Stats
+	// observe returns the state of a flow.
+	observe(flow int) view
+	// realTime tells how well the lab kept to real time; nil if it runs in virtual time.
+	realTime() (*RealTime, error)
+	// close gives everything back.
+	close()
+}
+
+// newLab makes what a scenario runs on; its time begins.
+func newLab(s *Scenario, opts *Options) (lab, error) {
+	if s.RealTime() {
+		return newKernels(s, opts)
+	}
+	return newWorld(s, opts)
+}
+
+// view is what is known of a flow at one instant.
+type view struct {
+	// received is how much the receiver has read, and finished when it had everything, 0 if it has not.
+	received int64
+	finished time.Duration
+	// The rest is what the sender's endpoint tells of the connection.
+	cwnd, inFlight uint64 // bytes
+	srtt           time.Duration
+	pacing         uint64 // bytes per second; 0 if it does not pace
+	retransmits    uint64
+	timeouts       uint64
+	algorithm      string
+}
+
+// meter observes a lab.
 type meter struct {
-	world   *world
+	scenario *Scenario
+	lab      lab
+
 	warm    bool // the warm-up is over
 	atWarm  snapshot
 	series  []Point
@@ -72,57 +112,60 @@ type meter struct {
 
 // snapshot is what counters said at one instant.
 type snapshot struct {
-	at       time.Duration
-	link     emulated.Stats
-	received []int64
-	views    []view
+	at    time.Duration
+	link  emulated.Stats
+	views []view
 }
 
-func newMeter(w *world, opts *Options) *meter {
-	n := len(w.flows)
-	m := &meter{world: w, lastGot: make([]int64, n), flows: make([][]FlowPoint, n)}
+func newMeter(s *Scenario, l lab, opts *Options) *meter {
+	n := len(s.Flows)
+	m := &meter{scenario: s, lab: l, lastGot: make([]int64, n), flows: make([][]FlowPoint, n)}
 	m.series = make([]Point, 0, opts.Samples)
-	if w.scenario.Warmup == 0 {
+	if s.Warmup == 0 {
 		m.warm, m.atWarm = true, m.snapshot()
 	}
 	return m
 }
 
 func (m *meter) snapshot() snapshot {
-	s := snapshot{at: m.world.clock.Elapsed(), link: m.world.path.Forward()}
-	for _, f := range m.world.flows {
-		s.received = append(s.received, f.received)
-		s.views = append(s.views, f.observe())
+	s := snapshot{at: m.lab.elapsed(), link: m.lab.forward()}
+	for i := range m.flows {
+		s.views = append(s.views, m.lab.observe(i))
 	}
 	return s
 }
 
 // runUntil lets time pass until t and takes a point of each series. The end of the warm-up is noted at its instant.
-func (m *meter) runUntil(t time.Duration) {
-	if warmup := m.world.scenario.Warmup; !m.warm && warmup <= t {
-		m.world.runUntil(warmup)
+func (m *meter) runUntil(ctx context.Context, t time.Duration) error {
+	if warmup := m.scenario.Warmup; !m.warm && warmup <= t {
+		if err := m.lab.runUntil(ctx, warmup); err != nil {
+			return err
+		}
 		m.warm, m.atWarm = true, m.snapshot()
 	}
-	m.world.runUntil(t)
+	if err := m.lab.runUntil(ctx, t); err != nil {
+		return err
+	}
 	m.sample()
+	return nil
 }
 
 // sample takes a point.
 func (m *meter) sample() {
-	now := m.world.clock.Elapsed()
+	now := m.lab.elapsed()
 	if now == m.lastAt {
 		return
 	}
 	seconds := (now - m.lastAt).Seconds()
-	link := m.world.path.Forward()
+	link := m.lab.forward()
 	p := Point{At: now.Seconds(), QueueBytes: int(link.Queue.Bytes), Drops: link.Drops()}
-	if c := m.world.scenario.Capacity(); c > 0 {
+	if c := m.scenario.Capacity(); c > 0 {
 		p.QueueMs = float64(link.Queue.Bytes) * 8 / float64(c) * 1000
 	}
-	for i, f := range m.world.flows {
-		v := f.observe()
-		rate := float64(f.received-m.lastGot[i]) * 8 / seconds / 1e6
-		m.lastGot[i] = f.received
+	for i := range m.flows {
+		v := m.lab.observe(i)
+		rate := float64(v.received-m.lastGot[i]) * 8 / seconds / 1e6
+		m.lastGot[i] = v.received
 		p.Mbps += rate
 		m.flows[i] = append(m.flows[i], FlowPoint{Cwnd: int(v.cwnd), InFlight: int(v.inFlight), RTTMs: milliseconds(v.srtt), Mbps: rate})
 	}

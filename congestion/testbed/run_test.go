@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -279,7 +280,9 @@ func TestSendBufferLimitsNothing(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		w.runUntil(s.Duration)
+		if err := w.runUntil(t.Context(), s.Duration); err != nil {
+			t.Fatal(err)
+		}
 		for _, f := range w.flows {
 			if limited := f.sender.ep.(*tcpx.Endpoint).TCPInfo().SndbufLimited; limited != 0 || f.received == 0 {
 				t.Errorf("%s, %s: limited by the send buffer for %v, %d bytes received", s.Name, s.Algorithm(), limited, f.received)
@@ -330,6 +333,14 @@ func TestValidateNamesTheField(t *testing.T) {
 		{"start", func(s *Scenario) { s.Flows[0].Start = s.Duration }, "Flows[0].Start: 1s is not within"},
 		{"bytes", func(s *Scenario) { s.Flows[0].Bytes = -1 }, "Flows[0].Bytes: -1 is negative"},
 		{"delay", func(s *Scenario) { s.Flows[0].Delay = -1 }, "Flows[0].Delay: -1ns"},
+		{"both times", func(s *Scenario) { s.Flows = append(s.Flows, Flow{Stack: "linux", Algorithm: "reno"}) }, "Flows[0].Stack: tcpx runs in virtual time and linux in real time"},
+		{"many of the kernel", func(s *Scenario) { s.Flows = slices.Repeat([]Flow{{Stack: "linux", Algorithm: "reno"}}, 1001) }, "Flows: 1001 are more than the 1000 that stack linux"},
+		{"many hosts of the kernel", func(s *Scenario) {
+			s.Flows = slices.Repeat([]Flow{{Stack: "linux", Algorithm: "reno"}}, 17)
+			for i := range s.Flows {
+				s.Flows[i].Delay = time.Duration(i)
+			}
+		}, "Flows: 17 different delays are more than the 16 that stack linux"},
 	} {
 		s := good()
 		tt.change(s)
@@ -429,7 +440,7 @@ func TestConvergenceLasts(t *testing.T) {
 			return 0
 		}, -1},
 	} {
-		m := &meter{world: &world{scenario: &Scenario{Flows: []Flow{{}, {Start: 10 * time.Second}}}}, flows: make([][]FlowPoint, 2)}
+		m := &meter{scenario: &Scenario{Flows: []Flow{{}, {Start: 10 * time.Second}}}, flows: make([][]FlowPoint, 2)}
 		for at := 1; at <= points; at++ {
 			m.series = append(m.series, Point{At: float64(at)})
 			m.flows[0] = append(m.flows[0], FlowPoint{Mbps: 10})

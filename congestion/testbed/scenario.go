@@ -67,6 +67,16 @@ func (s *Scenario) Ceiling() float64 {
 	return float64(s.Capacity()) * (mtu - float64(headers)) / mtu
 }
 
+// RealTime tells whether the scenario runs in real time: its flows are the kernel's.
+func (s *Scenario) RealTime() bool {
+	for i := range s.Flows {
+		if k, err := KindOf(s.Flows[i].Stack); err == nil && k.kernel {
+			return true
+		}
+	}
+	return false
+}
+
 func (s *Scenario) mtu() uint32 {
 	if s.MTU == 0 {
 		return emulated.DefaultMTU
@@ -128,6 +138,9 @@ func (s *Scenario) Validate() error {
 		if err := s.Flows[i].validate(s.Duration); err != nil {
 			return fmt.Errorf("Flows[%d].%w", i, err)
 		}
+	}
+	if s.RealTime() {
+		return s.validateRealTime()
 	}
 	return nil
 }

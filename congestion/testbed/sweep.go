@@ -42,7 +42,8 @@ func (s Shard) Select(all []*Scenario) []*Scenario {
 // Sweep runs many scenarios.
 type Sweep struct {
 	Scenarios []*Scenario
-	// Parallel is how many run at a time; 0 means the number of processors that Go uses. Results do not depend on it.
+	// Parallel is how many run at a time; 0 means the number of processors that Go uses. Results do not depend on it. Those in real time run alone, one after the other, behind
+	// all others.
 	Parallel int
 	// Options returns those of one scenario; nil means none.
 	Options func(i int, s *Scenario) Options
@@ -72,23 +73,44 @@ func (s *Sweep) Run(ctx context.Context) ([]*Result, error) {
 	}
 	t.state.Scenarios = len(s.Scenarios)
 
+	var virtual, real []int
+	for i, sc := range s.Scenarios {
+		if sc.RealTime() {
+			real = append(real, i)
+		} else {
+			virtual = append(virtual, i)
+		}
+	}
 	results := make([]*Result, len(s.Scenarios))
+	run := func(i int) {
+		r, err := Run(ctx, s.Scenarios[i], s.options(i, t))
+		if err != nil {
+			cancel(err)
+			return
+		}
+		results[i] = r
+		t.finish(i)
+	}
+	each(ctx, virtual, workers, run)
+	each(ctx, real, 1, run)
+	if err := context.Cause(ctx); err != nil {
+		return nil, err
+	}
+	return results, nil
+}
+
+// each calls run for all of items, in that order and so many at a time, until ctx ends.
+func each(ctx context.Context, items []int, workers int, run func(int)) {
 	next := make(chan int)
 	var wg sync.WaitGroup
-	for range min(workers, len(s.Scenarios)) {
+	for range min(workers, len(items)) {
 		wg.Go(func() {
 			for i := range next {
-				r, err := Run(ctx, s.Scenarios[i], s.options(i, t))
-				if err != nil {
-					cancel(err)
-					continue
-				}
-				results[i] = r
-				t.finish(i)
+				run(i)
 			}
 		})
 	}
-	for i := range s.Scenarios {
+	for _, i := range items {
 		select {
 		case next <- i:
 		case <-ctx.Done():
@@ -96,10 +118,6 @@ func (s *Sweep) Run(ctx context.Context) ([]*Result, error) {
 	}
 	close(next)
 	wg.Wait()
-	if err := context.Cause(ctx); err != nil {
-		return nil, err
-	}
-	return results, nil
 }
 
 func (s *Sweep) options(i int, t *tracker) Options {

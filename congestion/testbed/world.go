@@ -1,6 +1,7 @@
 package testbed
 
 import (
+	"context"
 	"fmt"
 	"sync"
 	"time"
@@ -134,7 +135,7 @@ func (w *world) makeStack(p *pair, i, side int, link stack.LinkEndpoint, opts *O
 	seed := w.scenario.Seed<<16 | uint64(i)<<1 | uint64(side)
 	s := stack.New(stack.Options{
 		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol},
-		TransportProtocols: []stack.TransportProtocolFactory{p.kind.protocol(w.buffer())},
+		TransportProtocols: []stack.TransportProtocolFactory{p.kind.protocol(w.scenario.buffer())},
 		Clock:              w.clock,
 		SecureRNG:          seeded.Reader(seed),
 		RandSource:         seeded.Source(seed),
@@ -153,12 +154,11 @@ func (w *world) makeStack(p *pair, i, side int, link stack.LinkEndpoint, opts *O
 }
 
 // buffer returns a size of socket buffers that limits no flow: several times what can be under way.
-func (w *world) buffer() int {
+func (s *Scenario) buffer() int {
 	const (
 		least = 4 << 20
 		most  = 1 << 29
 	)
-	s := w.scenario
 	longest := time.Duration(0)
 	for i := range s.Flows {
 		longest = max(longest, s.Flows[i].Delay)
@@ -176,15 +176,28 @@ func (w *world) buffer() int {
 	return min(max(4*inFlight, least), most)
 }
 
+// The methods of a lab.
+
+func (w *world) elapsed() time.Duration       { return w.clock.Elapsed() }
+func (w *world) forward() emulated.Stats      { return w.path.Forward() }
+func (w *world) observe(i int) view           { return w.flows[i].observe() }
+func (w *world) realTime() (*RealTime, error) { return nil, nil }
+
 // runUntil lets virtual time pass.
-func (w *world) runUntil(t time.Duration) {
+func (w *world) runUntil(_ context.Context, t time.Duration) error {
 	for {
 		w.serve()
 		if !w.clock.Step(t) {
-			return
+			break
 		}
 		w.settle()
 	}
+	for _, f := range w.flows {
+		if f.err != nil {
+			return f.err
+		}
+	}
+	return nil
 }
 
 // settle waits for the goroutines of the stacks that have some, twice: one may hand a segment to another that was found idle already.

@@ -289,6 +289,7 @@ func (d *direction) fire() {
 			if !ok || at > now {
 				break
 			}
+			d.stats.Late.Add(now - at)
 			batch = append(batch, d.line.pop())
 		}
 		d.batch = batch

@@ -49,6 +49,8 @@ type Stats struct {
 	MaxQueue uint64
 	// Sojourn is how long packets waited before they were serialised.
 	Sojourn Histogram
+	// Late is how long after its time a packet was handed to its host: not at all in virtual time, on the real clock as late as its timers and the hosts are slow.
+	Late Histogram
 	// Series are the samples at each Link.SampleInterval, oldest first. The slice is shared: it must not be changed.
 	Series []Sample
 }
