@@ -39,8 +39,13 @@ type proxyFlags struct {
 	congestion  string
 	pcapng      string
 	snapLength  uint32
-	grace       time.Duration
-	verbose     bool
+
+	rotateSize     float64 // MB
+	rotateInterval time.Duration
+	rotateCount    int
+
+	grace   time.Duration
+	verbose bool
 }
 
 // newProxyCommand builds `plumbline proxy`.
@@ -98,6 +103,9 @@ SIGUSR1 prints statistics. SIGINT and SIGTERM stop accepting, give connections
 	fl.BoolVar(&f.noOffload, "no-offload", false, "turn segmentation and checksum offloads off")
 	fl.StringVar(&f.pcapng, "pcapng", "", "file to record all packets to")
 	fl.Uint32Var(&f.snapLength, "snap-length", capture.DefaultSnapLength, "bytes of each packet to record")
+	fl.Float64Var(&f.rotateSize, "pcapng-size", 0, "record to FILE.000001.pcapng and so on, each of so many MB (10^6 bytes) at most")
+	fl.DurationVar(&f.rotateInterval, "pcapng-interval", 0, "the same, each of so much time at most")
+	fl.IntVar(&f.rotateCount, "pcapng-files", 0, "how many of these files are kept (default: all)")
 	fl.DurationVar(&f.grace, "grace", 3*time.Second, "how long connections may go on after SIGINT or SIGTERM")
 	fl.BoolVarP(&f.verbose, "verbose", "v", false, "log every connection")
 	for _, name := range []string{"link", "address"} {
@@ -134,7 +142,9 @@ func runProxy(ctx context.Context, f *proxyFlags, stderr io.Writer) error {
 			device.Close()
 			return err
 		}
-		defer recorded.file.Close()
+		if recorded.file != nil {
+			defer recorded.file.Close()
+		}
 		config.Link = recorded
 		report = append(report, recorded.report)
 	}
@@ -213,20 +223,30 @@ func withoutTime(groups []string, a slog.Attr) slog.Attr {
 	return a
 }
 
-// recording is a link that is recorded to a file.
+// recording is a link that is recorded to a file, or to a row of them.
 type recording struct {
 	*capture.Endpoint
-	file *os.File
+	file *os.File // nil for a row, which closes its own
 }
 
 // record starts to record link.
 func record(link stack.LinkEndpoint, f *proxyFlags) (*recording, error) {
+	_, name, _ := strings.Cut(f.link, ":")
+	opts := capture.Options{Name: name, SnapLength: f.snapLength}
+	if f.rotateSize != 0 || f.rotateInterval != 0 || f.rotateCount != 0 {
+		ep, err := capture.NewFiles(link, capture.Files{
+			Path: f.pcapng, Size: int64(f.rotateSize * 1e6), Interval: f.rotateInterval, Count: f.rotateCount,
+		}, opts)
+		if err != nil {
+			return nil, usageErrorf("proxy: --pcapng: %w", err)
+		}
+		return &recording{ep, nil}, nil
+	}
 	file, err := os.Create(f.pcapng)
 	if err != nil {
 		return nil, usageErrorf("proxy: --pcapng: %w", err)
 	}
-	_, name, _ := strings.Cut(f.link, ":")
-	ep, err := capture.New(link, file, capture.Options{Name: name, SnapLength: f.snapLength})
+	ep, err := capture.New(link, file, opts)
 	if err != nil {
 		file.Close()
 		return nil, fmt.Errorf("proxy: %w", err)
@@ -278,6 +298,9 @@ func (f *proxyFlags) linkSpec() (linkSpec, error) {
 
 // config parses the flags of the proxy proper.
 func (f *proxyFlags) config() (*proxy.Config, error) {
+	if f.pcapng == "" && (f.rotateSize != 0 || f.rotateInterval != 0 || f.rotateCount != 0) {
+		return nil, usageErrorf("proxy: --pcapng-size, --pcapng-interval and --pcapng-files need --pcapng")
+	}
 	c := &proxy.Config{Transport: f.stack, Congestion: f.congestion}
 	for _, s := range f.addresses {
 		p, err := netip.ParsePrefix(s)

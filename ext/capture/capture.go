@@ -5,9 +5,7 @@ import (
 	"io"
 	"sync"
 	"sync/atomic"
-	"time"
 
-	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
 	"github.com/gopacket/gopacket/pcapgo"
 	"gvisor.dev/gvisor/pkg/buffer"
@@ -86,6 +84,11 @@ var (
 // capture uses w from one goroutine until Wait returns after Close; it does not
 // close it.
 func New(child stack.LinkEndpoint, w io.Writer, opts Options) (*Endpoint, error) {
+	return start(child, w, nil, opts)
+}
+
+// start begins a capture to w, which is the first of files unless they are nil.
+func start(child stack.LinkEndpoint, w io.Writer, files *rotation, opts Options) (*Endpoint, error) {
 	if opts.SnapLength == 0 {
 		opts.SnapLength = DefaultSnapLength
 	}
@@ -102,14 +105,12 @@ func New(child stack.LinkEndpoint, w io.Writer, opts Options) (*Endpoint, error)
 			linkType = layers.LinkTypeEthernet
 		}
 	}
-	ng, err := pcapgo.NewNgWriterInterface(w,
-		pcapgo.NgInterface{Name: opts.Name, LinkType: linkType, SnapLength: opts.SnapLength, TimestampResolution: 9},
-		pcapgo.NgWriterOptions{SectionInfo: pcapgo.NgSectionInfo{Application: "plumbline"}})
-	if err == nil {
-		err = ng.Flush()
+	out := &output{
+		iface: pcapgo.NgInterface{Name: opts.Name, LinkType: linkType, SnapLength: opts.SnapLength, TimestampResolution: 9},
+		files: files,
 	}
-	if err != nil {
-		return nil, fmt.Errorf("capture: writing the file header: %w", err)
+	if err := out.begin(w); err != nil {
+		return nil, fmt.Errorf("capture: %w", err)
 	}
 	e := &Endpoint{
 		snap:  int(opts.SnapLength),
@@ -117,7 +118,7 @@ func New(child stack.LinkEndpoint, w io.Writer, opts Options) (*Endpoint, error)
 		done:  make(chan struct{}),
 	}
 	e.Init(child, e)
-	go e.write(ng)
+	go e.write(out)
 	return e, nil
 }
 
@@ -221,10 +222,8 @@ func (e *Endpoint) record(pkt *stack.PacketBuffer, inbound bool) bool {
 }
 
 // write writes records until the queue is closed and empty.
-func (e *Endpoint) write(ng *pcapgo.NgWriter) {
+func (e *Endpoint) write(out *output) {
 	defer close(e.done)
-	var received uint64
-	var last time.Time
 	var spare []record
 	for {
 		records, ok := e.queue.take(spare)
@@ -234,50 +233,30 @@ func (e *Endpoint) write(ng *pcapgo.NgWriter) {
 		for i := range records {
 			r := &records[i]
 			if r.flushed != nil {
-				e.check(ng.Flush())
+				e.check(out.ng.Flush())
 				close(r.flushed)
 				continue
 			}
-			received++
-			last = r.at
-			e.writeRecord(ng, r)
+			// The link goes on without being recorded after an error.
+			if e.Err() == nil {
+				e.check(out.write(r))
+			}
+			if r.data != nil {
+				r.data.Release()
+			}
 		}
 		clear(records)
 		spare = records
 		if e.queue.empty() {
 			// Let whoever follows the file see what there is.
-			e.check(ng.Flush())
+			e.check(out.ng.Flush())
 		}
 	}
 	if e.Err() == nil {
-		dropped := e.queue.drops()
-		e.check(ng.WriteInterfaceStats(0, pcapgo.NgInterfaceStatistics{
-			LastUpdate:      last,
-			PacketsReceived: received + dropped,
-			PacketsDropped:  dropped,
-		}))
+		e.check(out.end(e.queue.drops()))
+	} else if out.files != nil {
+		_ = out.files.close() // there is an error already
 	}
-	e.check(ng.Flush())
-}
-
-// writeRecord writes one packet, unless writing failed before, and releases it.
-func (e *Endpoint) writeRecord(ng *pcapgo.NgWriter, r *record) {
-	var data []byte
-	if r.data != nil {
-		defer r.data.Release()
-		data = r.data.AsSlice()
-	}
-	if e.Err() != nil {
-		return
-	}
-	opts := pcapgo.NgPacketOptions{Flags: &pcapgo.NgEpbFlags{Direction: pcapgo.NgEpbFlagDirectionOutbound}}
-	if r.inbound {
-		opts.Flags.Direction = pcapgo.NgEpbFlagDirectionInbound
-	}
-	if r.dropped > 0 {
-		opts.DropCount = &r.dropped
-	}
-	e.check(ng.WritePacketWithOptions(gopacket.CaptureInfo{Timestamp: r.at, CaptureLength: len(data), Length: r.length}, data, opts))
 }
 
 // check keeps the first error.

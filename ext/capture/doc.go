@@ -8,6 +8,11 @@
 //	...
 //	s.CreateNIC(1, ep)
 //
+// NewFiles records to a row of files instead, each of a limited size or time, and
+// keeps the last ones:
+//
+//	ep, err := capture.NewFiles(link, capture.Files{Path: "trace.pcapng", Size: 100e6, Count: 10}, capture.Options{})
+//
 // Times have nanoseconds and come from a tcpip.Clock, so that a stack in virtual
 // time writes the same bytes every time. Each packet says its direction.
 //

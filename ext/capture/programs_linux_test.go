@@ -2,6 +2,7 @@ package capture
 
 import (
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -56,5 +57,33 @@ func TestPrograms(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// tcpdump and tshark read every file of a row.
+func TestProgramsReadRotated(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	l := newRotation(t, filepath.Join(dir, "trace.pcapng"), Files{Size: 1200})
+	for i := range 5 {
+		l.receive(packet(2, byte(100+i), 200))
+	}
+	names := l.end(t, dir)
+	if len(names) != 2 {
+		t.Fatalf("files %q, want 2", names)
+	}
+	for i, name := range names {
+		want := 3 - i
+		for _, args := range [][]string{{"tcpdump", "-n", "-r"}, {"tshark", "-n", "-r"}} {
+			args = append(args, filepath.Join(dir, name))
+			cmd := exec.CommandContext(t.Context(), nstest.Program(t, args[0]), args[1:]...)
+			out, err := cmd.Output()
+			if err != nil {
+				t.Errorf("%s: %v", strings.Join(args, " "), err)
+			}
+			if got := strings.Count(string(out), "192.0.2.10"); got != want {
+				t.Errorf("%s shows %d packets, want %d:\n%s", strings.Join(args, " "), got, want, out)
+			}
+		}
 	}
 }

@@ -81,6 +81,7 @@ func newEndpoint(d *device, opts Options) *Endpoint {
 		e.rx = append(e.rx, newRxQueue(e, fd, d.rings[i]))
 		e.tx = append(e.tx, newTxQueue(e, fd))
 		life.Receivers = append(life.Receivers, e.rx[len(e.rx)-1].run)
+		life.Waiters = append(life.Waiters, e.rx[len(e.rx)-1].waiter)
 	}
 	e.life.Init(life)
 	mtu := opts.MTU

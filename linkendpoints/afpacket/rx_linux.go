@@ -5,6 +5,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -28,7 +29,7 @@ const (
 	// watchInterval is how often an idle receiver looks for what the kernel
 	// reports to nobody: a device that was deleted while it was down, and a ring
 	// that the kernel no longer fills.
-	watchInterval = 200 // milliseconds
+	watchInterval = 200 * time.Millisecond
 
 	// maxSpurious is how often in a row poll(2) may report a frame that is not
 	// in the ring. It takes a few while another processor fills the slot.
@@ -43,6 +44,7 @@ type rxQueue struct {
 	e        *Endpoint
 	fd       int // belongs to the txQueue
 	ring     ring
+	waiter   *lifecycle.Waiter
 	counters rxCounters
 
 	quiet     bool   // nothing was received since the last watch
@@ -63,7 +65,9 @@ type kernelCounters struct{ frames, drops uint64 }
 
 // newRxQueue makes a queue that receives through r.
 func newRxQueue(e *Endpoint, fd int, r ring) *rxQueue {
-	return &rxQueue{e: e, fd: fd, ring: r, open: true}
+	q := &rxQueue{e: e, fd: fd, ring: r, open: true}
+	q.waiter = lifecycle.NewWaiter(fd, watchInterval, q.ring.ready)
+	return q
 }
 
 // kernelStats returns the kernel's counters, which it sets to zero as it tells
@@ -116,11 +120,17 @@ func (q *rxQueue) run(s *lifecycle.Session) {
 // wait returns when there may be a frame or s stops. An error means that there
 // will be no more.
 func (q *rxQueue) wait(s *lifecycle.Session) error {
+	switch q.waiter.Wait(s, q.counters.bytes.Load()) {
+	case lifecycle.Ready:
+		return nil
+	case lifecycle.Idle:
+		return q.watch()
+	}
 	fds := [2]unix.PollFd{
 		{Fd: int32(s.Wake()), Events: unix.POLLIN},
 		{Fd: int32(q.fd), Events: unix.POLLIN},
 	}
-	n, err := unix.Poll(fds[:], watchInterval)
+	n, err := unix.Poll(fds[:], int(watchInterval.Milliseconds()))
 	switch {
 	case err == unix.EINTR:
 		return nil

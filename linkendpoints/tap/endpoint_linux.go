@@ -80,9 +80,11 @@ func newEndpoint(d *device, opts Options) *Endpoint {
 	}
 	life := lifecycle.Config{Name: "tap: " + d.name, Release: e.release, OnFailure: opts.OnFailure}
 	for _, fd := range d.fds {
-		e.rx = append(e.rx, newRxQueue(e, fd))
+		q := newRxQueue(e, fd)
+		e.rx = append(e.rx, q)
 		e.tx = append(e.tx, newTxQueue(e, fd))
-		life.Receivers = append(life.Receivers, e.rx[len(e.rx)-1].run)
+		life.Receivers = append(life.Receivers, q.run)
+		life.Waiters = append(life.Waiters, q.waiter)
 	}
 	e.life.Init(life)
 	mtu := opts.MTU

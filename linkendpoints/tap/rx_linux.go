@@ -46,11 +46,19 @@ type rxQueue struct {
 	// held is the length of a frame in the views that was read as a session
 	// stopped, and is for the next one; 0 for none.
 	held int
+
+	waiter *lifecycle.Waiter
+	// early is the length of a frame that was read while waiting, and earlyErrno
+	// why there is none.
+	early      int
+	earlyErrno unix.Errno
 }
 
 // newRxQueue makes a queue that reads fd, which belongs to its txQueue.
 func newRxQueue(e *Endpoint, fd int) *rxQueue {
-	return &rxQueue{e: e, fd: fd}
+	q := &rxQueue{e: e, fd: fd}
+	q.waiter = lifecycle.NewWaiter(fd, 0, q.readEarly)
+	return q
 }
 
 // run receives until s stops or the device is gone.
@@ -62,6 +70,9 @@ func (q *rxQueue) run(s *lifecycle.Session) {
 	failed := 0
 	for !s.Stopping() {
 		n, errno := q.read()
+		if errno == unix.EAGAIN {
+			n, errno = q.wait(s)
+		}
 		switch {
 		case errno == 0 && n > 0:
 			if s.Stopping() {
@@ -73,12 +84,8 @@ func (q *rxQueue) run(s *lifecycle.Session) {
 			continue
 		case errno == 0:
 			errno = unix.ENODATA // the end of something that is no device
-		case errno == unix.EINTR:
+		case errno == unix.EINTR, errno == unix.EAGAIN:
 			continue
-		case errno == unix.EAGAIN:
-			if errno = q.poll(s); errno == 0 {
-				continue
-			}
 		}
 		q.counters.errors.Add(1)
 		failed++
@@ -100,6 +107,25 @@ func fatalReadError(errno unix.Errno, failed int) error {
 		return fmt.Errorf("%w (%d reads failed, the last with %w)", errDeviceGone, failed, errno)
 	}
 	return nil
+}
+
+// wait waits until there is something to read or s stops. It returns what it
+// read, or unix.EAGAIN.
+func (q *rxQueue) wait(s *lifecycle.Session) (int, unix.Errno) {
+	q.early, q.earlyErrno = 0, unix.EAGAIN
+	if q.waiter.Wait(s, q.counters.bytes.Load()) != lifecycle.Poll {
+		return q.early, q.earlyErrno
+	}
+	if errno := q.poll(s); errno != 0 {
+		return 0, errno
+	}
+	return q.read()
+}
+
+// readEarly reads and says whether something came of it.
+func (q *rxQueue) readEarly() bool {
+	q.early, q.earlyErrno = q.read()
+	return q.earlyErrno != unix.EAGAIN
 }
 
 // poll waits until there is something to read or s stops.

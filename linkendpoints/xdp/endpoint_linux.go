@@ -112,6 +112,7 @@ func newEndpoint(d Device, s *sockets, opts Options) *Endpoint {
 		e.rx = append(e.rx, newRxQueue(e, k, newFrames(s.mem, s.rxFirst(i), s.frames)))
 		e.tx = append(e.tx, newTxQueue(e, k, newFrames(s.mem, s.txFirst(i), s.frames)))
 		life.Receivers = append(life.Receivers, e.rx[i].run)
+		life.Waiters = append(life.Waiters, e.rx[i].waiter)
 	}
 	e.life.Init(life)
 	mtu := opts.MTU

@@ -39,6 +39,7 @@ type rxQueue struct {
 	chain   []unix.XDPDesc // of the frame at hand
 	pieces  [][]byte       // what they describe
 	session *lifecycle.Session
+	waiter  *lifecycle.Waiter
 	gro     gro.Table // segments of the batch at hand
 	touched byte      // so that prefetch has a result
 }
@@ -50,6 +51,7 @@ func newRxQueue(e *Endpoint, k *socket, f frames) *rxQueue {
 	}
 	q := &rxQueue{e: e, k: k, frames: f}
 	q.gro.Deliver = q.deliverGroup
+	q.waiter = lifecycle.NewWaiter(k.fd, idleInterval, q.ready)
 	return q
 }
 
@@ -264,6 +266,18 @@ func (q *rxQueue) wait(s *lifecycle.Session) error {
 	if q.spin(s) {
 		return nil
 	}
+	if q.k.fill.needWakeup() {
+		q.poke()
+	}
+	// Only poll(2) polls a device.
+	if q.e.options.BusyPoll == 0 {
+		switch q.waiter.Wait(s, q.counters.bytes.Load()) {
+		case lifecycle.Ready:
+			return nil
+		case lifecycle.Idle:
+			return q.checkDevice()
+		}
+	}
 	fds := [2]unix.PollFd{
 		{Fd: int32(s.Wake()), Events: unix.POLLIN},
 		{Fd: int32(q.k.fd), Events: unix.POLLIN},
@@ -277,6 +291,17 @@ func (q *rxQueue) wait(s *lifecycle.Session) error {
 	case n > 0 && fds[1].Revents&^unix.POLLIN == 0:
 		return nil
 	}
+	return q.checkDevice()
+}
+
+// ready says whether there is something to receive, or that the ring is corrupt.
+func (q *rxQueue) ready() bool {
+	n, err := q.k.rx.available()
+	return n > 0 || err != nil
+}
+
+// checkDevice returns an error if the device is gone.
+func (q *rxQueue) checkDevice() error {
 	switch errno := wakeTx(q.k.fd); errno {
 	case unix.ENXIO, unix.EBADF, unix.ENOTSOCK:
 		return fmt.Errorf("%w (%w)", errDeviceGone, errno)
@@ -293,7 +318,7 @@ func (q *rxQueue) spin(s *lifecycle.Session) bool {
 	}
 	for start := time.Now(); time.Since(start) < limit; {
 		q.poke()
-		if n, err := q.k.rx.available(); n > 0 || err != nil || s.Stopping() {
+		if q.ready() || s.Stopping() {
 			return true
 		}
 	}

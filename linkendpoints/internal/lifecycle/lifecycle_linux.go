@@ -19,6 +19,9 @@ type Config struct {
 	// attached. Each returns soon after Session.Stopping is true, which Session.Wake
 	// announces.
 	Receivers []func(*Session)
+	// Waiters are what receivers wait with. They are interrupted when a session
+	// stops, and closed before Release.
+	Waiters []*Waiter
 	// Release lets go of what receivers and senders use. It runs once, with no
 	// receiver running or to come, and must not call the Lifecycle.
 	Release func()
@@ -126,12 +129,18 @@ func (l *Lifecycle) stopLocked() {
 		// The counter is at zero, so that this can neither block nor fail.
 		_, _ = unix.Write(s.wake, one[:])
 	}
+	for _, w := range l.config.Waiters {
+		w.interrupt()
+	}
 }
 
 // leaveLocked releases everything once nobody uses it. l.mu is held.
 func (l *Lifecycle) leaveLocked() {
 	l.users--
 	if l.users == 0 {
+		for _, w := range l.config.Waiters {
+			w.close()
+		}
 		l.config.Release()
 	}
 }
