@@ -29,6 +29,8 @@ type conformFlags struct {
 	run          string
 	level        string
 	corpus       string
+	packetdrill  string
+	shell        bool
 	reports      map[string]*string
 	snapshot     string
 	update       bool
@@ -76,7 +78,11 @@ although it was expected to fail, or if a verdict differs from the snapshot.`,
 
   # Google's public scripts.
   git clone https://github.com/google/packetdrill
-  plumbline conform --corpus packetdrill/gtests/net/tcp`,
+  plumbline conform --corpus packetdrill/gtests/net/tcp
+
+  # The same on Linux, compared with packetdrill itself.
+  plumbline conform --corpus packetdrill/gtests/net/tcp --target linux \
+      --packetdrill packetdrill/gtests/net/packetdrill/packetdrill`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return f.conform(cmd.Context(), cmd.OutOrStdout(), args)
@@ -87,6 +93,8 @@ although it was expected to fail, or if a verdict differs from the snapshot.`,
 	fl.StringVar(&f.run, "run", "", "run only what matches this regular expression: the name of a run, as in open/active.pkt/ipv4/gvisor, or a requirement of its script")
 	fl.StringVar(&f.level, "level", "", "compare packets at this level, rfc or strict (default what the script asks for)")
 	fl.StringVar(&f.corpus, "corpus", "", "run the packetdrill scripts below this directory instead of the suite")
+	fl.BoolVar(&f.shell, "shell", false, "run the commands of the scripts of --corpus in a shell, in the namespace of the target linux; they can do all that you can")
+	fl.StringVar(&f.packetdrill, "packetdrill", "", "compare the verdicts of --target linux with those of this program, packetdrill; it runs the commands of scripts, as --shell does")
 	for _, r := range reports {
 		f.reports[r.flag] = fl.String(r.flag, "", "write a report in "+r.what+" to this file")
 	}
@@ -111,6 +119,10 @@ func (f *conformFlags) conform(ctx context.Context, out io.Writer, args []string
 	}
 	if f.update && f.snapshot == "" {
 		return usageErrorf("conform: --update needs --snapshot FILE")
+	}
+	if f.packetdrill != "" {
+		quiet()
+		return f.comparePacketdrill(ctx, out, s)
 	}
 	files, err := f.createReports()
 	if err != nil {
@@ -171,6 +183,9 @@ func (f *conformFlags) suite(args []string) (*runner.Suite, error) {
 	if f.parallel < 0 {
 		return nil, usageErrorf("conform: --parallel %d is negative", f.parallel)
 	}
+	if err := f.checkShell(); err != nil {
+		return nil, err
+	}
 	switch {
 	case f.corpus != "" && len(args) > 0:
 		return nil, usageErrorf("conform: give --corpus or paths, not both")
@@ -227,6 +242,10 @@ func (f *conformFlags) loadCorpus(s *runner.Suite) error {
 		return usageErrorf("conform: --corpus %s has no scripts (*.pkt)", f.corpus)
 	}
 	s.Options.IgnoreLeftovers = true
+	s.Options.Addrs = runner.CorpusAddrs()
+	if f.shell || f.packetdrill != "" {
+		s.Options.Shell = f.corpus
+	}
 	s.Options.ReadFile = readBelow(f.corpus)
 	return nil
 }

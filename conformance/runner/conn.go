@@ -74,10 +74,11 @@ func (r *run) connOf(p *wire.Packet) *conn {
 	if !ok {
 		return r.current
 	}
-	for i := len(r.conns) - 1; i >= 0; i-- {
-		c := r.conns[i]
-		if c.remotePort == remote && (c.localPort == local || c.localPort == 0) && !c.listening {
-			return c
+	for _, port := range []uint16{local, 0} { // 0 is a port that is not known yet
+		for i := len(r.conns) - 1; i >= 0; i-- {
+			if c := r.conns[i]; c.remotePort == remote && c.localPort == port && !c.listening {
+				return c
+			}
 		}
 	}
 	return nil

@@ -2,10 +2,13 @@ package runner
 
 import (
 	"io/fs"
+	"maps"
+	"net/netip"
 	"path"
 	"strings"
 
 	"github.com/plumbline/plumbline/conformance/script"
+	"github.com/plumbline/plumbline/conformance/target"
 )
 
 // corpusDefines are the symbols that packetdrill's own tool for running its
@@ -13,8 +16,20 @@ import (
 // two behaviours that some of FreeBSD's scripts have, it selects that of the
 // RFCs.
 var corpusDefines = map[IPVersion]map[string]string{
-	4: {"STANDARD": "1", "CODE": "host_unreachable", "CMSG_LEVEL_IP": "SOL_IP", "CMSG_TYPE_RECVERR": "IP_RECVERR", "TFO_COOKIE": "3021b9d889017eeb"},
-	6: {"STANDARD": "1", "CODE": "address_unreachable", "CMSG_LEVEL_IP": "SOL_IPV6", "CMSG_TYPE_RECVERR": "IPV6_RECVERR", "TFO_COOKIE": "c1d1e9742a47a9bc"},
+	4: {"STANDARD": "1", "CODE": "host_unreachable", "CMSG_LEVEL_IP": "SOL_IP", "CMSG_TYPE_RECVERR": "IP_RECVERR", "TFO_COOKIE": "3021b9d889017eeb", "TFO_COOKIE_ZERO": "b7c12350a90dc8f5"},
+	6: {"STANDARD": "1", "CODE": "address_unreachable", "CMSG_LEVEL_IP": "SOL_IPV6", "CMSG_TYPE_RECVERR": "IPV6_RECVERR", "TFO_COOKIE": "c1d1e9742a47a9bc", "TFO_COOKIE_ZERO": "82af1a8f9a205c34"},
+}
+
+// CorpusDefines returns the symbols that the scripts of a corpus are parsed with,
+// over one version of IP.
+func CorpusDefines(ip IPVersion) map[string]string { return maps.Clone(corpusDefines[ip]) }
+
+// CorpusAddrs are the addresses that the public scripts expect where they name
+// any: the cookies of Fast Open in corpusDefines are made from them.
+func CorpusAddrs() target.Addrs {
+	a := target.DefaultAddrs()
+	a.Local6, a.Remote6 = netip.MustParseAddr("fd3d:a0b:17d6::1"), netip.MustParseAddr("fd3d:fa7b:d17d::1")
+	return a
 }
 
 // LoadCorpus reads the scripts below the root of fsys that were written for

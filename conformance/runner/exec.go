@@ -26,6 +26,9 @@ type run struct {
 	settings
 	local, remote netip.Addr
 
+	// epoch is when the script began, in the time of the target: settings
+	// that were made before take time on a target in real time.
+	epoch time.Duration
 	// event is the event under way, last the time of the one before it, in
 	// script time: what tolerances are a share of.
 	event       *script.Event
@@ -67,6 +70,8 @@ func (r *run) execute() error {
 	if err := r.prepare(); err != nil {
 		return err
 	}
+	r.epoch = r.target.Now()
+	r.last = r.epoch
 	for _, ev := range r.script.Events {
 		r.event = ev
 		if err := r.perform(ev); err != nil {
@@ -154,7 +159,7 @@ func (w window) String() string {
 // machine do not add up.
 func (r *run) schedule(ev *script.Event) window {
 	t := ev.Time
-	var base time.Duration
+	base := r.epoch
 	if t.IsRelative() || t.Kind == script.AnyTime {
 		base = r.target.Now()
 		if p, ok := ev.Action.(*script.Packet); ok && p.Dir == script.Inbound && r.lastInbound {
@@ -165,7 +170,11 @@ func (r *run) schedule(ev *script.Event) window {
 	if t.IsRange() || t.IsSpan() {
 		w.end = base + t.End
 	}
-	share := time.Duration(float64(w.at-r.last) * r.tolerancePercent / 100)
+	since := w.at - r.last
+	if t.IsSpan() && r.strict {
+		since = max(since, w.end-w.at) // as packetdrill: of how long the call takes
+	}
+	share := time.Duration(float64(since) * r.tolerancePercent / 100)
 	w.tolerance = max(r.tolerance, share)
 	return w
 }

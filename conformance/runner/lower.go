@@ -25,10 +25,10 @@ func init() {
 		"recvfrom":      (*args).recv,
 		"readv":         func(a *args) prepared { return a.read(a.file(0), a.vectorSize(a.at(1)), 0) },
 		"recvmsg":       (*args).recvmsg,
-		"write":         func(a *args) prepared { return a.write(a.buffer(1, 2), 0, netip.AddrPort{}) },
-		"send":          func(a *args) prepared { return a.write(a.buffer(1, 2), a.flags(3), netip.AddrPort{}) },
+		"write":         func(a *args) prepared { return a.send(0, netip.AddrPort{}) },
+		"send":          func(a *args) prepared { return a.send(a.flags(3), netip.AddrPort{}) },
 		"sendto":        (*args).sendto,
-		"writev":        func(a *args) prepared { return a.write(a.vector(a.at(1)), 0, netip.AddrPort{}) },
+		"writev":        func(a *args) prepared { return a.gather(a.at(1), 0, netip.AddrPort{}) },
 		"sendmsg":       (*args).sendmsg,
 		"shutdown":      (*args).shutdown,
 		"close":         (*args).close,
@@ -79,12 +79,14 @@ func (a *args) socket() prepared {
 	}
 }
 
-// open files a descriptor under the number that the script gives it.
+// open files a descriptor under the number that the script gives it. As in
+// packetdrill, at level Strict a number may stand for another descriptor later
+// on, while the first stays open.
 func (r *run) open(n int64, ok bool, f *file) string {
 	if !ok {
 		return "the call succeeded, expected an error"
 	}
-	if _, taken := r.files[n]; taken {
+	if _, taken := r.files[n]; taken && !r.strict {
 		return fmt.Sprintf("descriptor %d of the script is open already", n)
 	}
 	r.files[n] = f
@@ -248,7 +250,7 @@ func (a *args) read(f *file, size int, flags target.MsgFlags) prepared {
 	return prepared{
 		call: target.Read{FD: f.live, Max: size, Flags: flags},
 		after: func(res target.Result) string {
-			if flags&target.MsgOOB != 0 {
+			if flags&(target.MsgOOB|target.MsgErrQueue) != 0 {
 				return ""
 			}
 			return f.checkRead(res.Data, flags&target.MsgPeek != 0)
@@ -258,12 +260,17 @@ func (a *args) read(f *file, size int, flags target.MsgFlags) prepared {
 
 // recv is read, recv and recvfrom, which differ in whether they have flags.
 func (a *args) recv() prepared {
-	a.noPointer(1)
 	flags := target.MsgFlags(0)
 	if a.call.Name != "read" {
 		flags = a.flags(3)
 	}
-	return a.read(a.file(0), a.size(2), flags)
+	p := a.read(a.file(0), a.size(2), flags)
+	if a.unmapped(1) {
+		call := p.call.(target.Read)
+		call.Unmapped = true
+		p.call = call
+	}
+	return p
 }
 
 // vectorSize is the length of all the parts of a list of struct iovec.
@@ -305,30 +312,26 @@ func (a *args) message() *script.Struct {
 		a.fail("the message is missing")
 		return &script.Struct{}
 	}
-	if control, ok := s.Field("msg_control").(*script.List); ok && len(control.Elems) > 0 {
-		a.fail("control messages")
-	}
 	return s
 }
 
-func (a *args) recvmsg() prepared {
-	return a.read(a.file(0), a.vectorSize(a.message().Field("msg_iov")), a.flags(2))
-}
-
-// noPointer refuses a buffer that is given by its address, as NULL is: targets
-// have no address space.
-func (a *args) noPointer(i int) {
-	switch a.at(i).(type) {
+// unmapped reports whether a buffer is NULL. No other address can be given:
+// scripts know nothing of address spaces.
+func (a *args) unmapped(i int) bool {
+	switch e := a.at(i).(type) {
 	case *script.Int, *script.Name:
-		a.fail("a buffer at a given address")
+		if !isZero(e) {
+			a.fail("a buffer at a given address")
+		}
+		return true
 	}
+	return false
 }
 
 // buffer returns what to write: the string in argument i, or as many octets as
 // argument n says.
 func (a *args) buffer(i, n int) []byte {
 	size := a.size(n)
-	a.noPointer(i)
 	if s, ok := a.at(i).(*script.Str); ok && !s.Prefix {
 		b := []byte(s.Value)
 		return b[:min(len(b), size)]
@@ -363,18 +366,62 @@ func (a *args) vector(e script.Expr) []byte {
 
 func (a *args) sendto() prepared {
 	var to netip.AddrPort
-	if e := a.at(4); e != nil && !isZero(e) {
-		to = a.address(4, netip.AddrPortFrom(a.run.remote, a.run.connectPort))
-	}
 	flags := a.flags(3)
-	if flags&target.MsgFastOpen == 0 {
-		to = netip.AddrPort{}
+	if e := a.at(4); flags&target.MsgFastOpen != 0 && e != nil {
+		to = a.address(4, netip.AddrPortFrom(a.run.remote, a.run.connectPort))
+		if !to.IsValid() {
+			a.fail("an address of no family")
+		}
 	}
-	return a.write(a.buffer(1, 2), flags, to)
+	return a.opening(a.send(flags, to), to)
+}
+
+// opening is a call that may begin a connection with an address, as connect
+// does.
+func (a *args) opening(p prepared, to netip.AddrPort) prepared {
+	f, before := a.file(0), p.before
+	if !to.IsValid() || f.conn == nil || f.conn.remotePort != 0 {
+		return p
+	}
+	p.before = func() {
+		f.conn.remotePort = to.Port()
+		before()
+	}
+	return p
+}
+
+// gather writes from a list of struct iovec.
+func (a *args) gather(e script.Expr, flags target.MsgFlags, to netip.AddrPort) prepared {
+	p := a.write(a.vector(e), flags, to)
+	call := p.call.(target.Write)
+	for _, part := range a.parts(e) {
+		call.Parts = append(call.Parts, int(a.eval(part.Fields[len(part.Fields)-1].Value)))
+	}
+	p.call = call
+	return a.opening(p, to)
+}
+
+// send is write, send and sendto, which have a buffer.
+func (a *args) send(flags target.MsgFlags, to netip.AddrPort) prepared {
+	p := a.write(a.buffer(1, 2), flags, to)
+	if a.unmapped(1) {
+		call := p.call.(target.Write)
+		call.Unmapped = true
+		p.call = call
+	}
+	return p
 }
 
 func (a *args) sendmsg() prepared {
-	return a.write(a.vector(a.message().Field("msg_iov")), a.flags(2), netip.AddrPort{})
+	if control, ok := a.message().Field("msg_control").(*script.List); ok && len(control.Elems) > 0 {
+		a.fail("control messages")
+	}
+	var to netip.AddrPort
+	flags := a.flags(2)
+	if flags&target.MsgFastOpen != 0 {
+		to = netip.AddrPortFrom(a.run.remote, a.run.connectPort)
+	}
+	return a.gather(a.message().Field("msg_iov"), flags, to)
 }
 
 // write sends data. While the call is under way the data counts as written,

@@ -71,6 +71,7 @@ func (r *run) expectOne(a *script.Alternatives, w window) error {
 // match compares the next outbound packet with want, and takes it if it fits.
 // If it does not, the caller restores the connection and run.out.
 func (r *run) match(c *conn, want *script.Packet, w window) error {
+	r.skipOthers(c, w.deadline())
 	o := r.front(0, w.deadline())
 	if o == nil {
 		f := r.failf("no packet was sent, expected one %v", w)
@@ -105,6 +106,26 @@ func (r *run) match(c *conn, want *script.Packet, w window) error {
 	}
 	r.take(cand)
 	return nil
+}
+
+// skipOthers drops the packets of connections other than c that come first, with
+// Options.IgnoreLeftovers.
+func (r *run) skipOthers(c *conn, deadline time.Duration) {
+	for r.opt.IgnoreLeftovers {
+		o := r.front(0, deadline)
+		if o == nil || o.mapped != nil {
+			return
+		}
+		p, err := wire.Decode(o.Data)
+		if err != nil || p.TCP == nil {
+			return
+		}
+		if owner := r.connOf(p); owner == nil || owner == c {
+			return
+		}
+		o.entry.Text = r.render(o)
+		r.out = r.out[1:]
+	}
 }
 
 // take removes the packets of a candidate from run.out and notes them.

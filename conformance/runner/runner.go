@@ -80,6 +80,13 @@ type Options struct {
 	// what the names of scripts are relative to; it may begin with "..". If
 	// ReadFile is nil such commands are unsupported.
 	ReadFile func(name string) ([]byte, error)
+	// Addrs are the addresses of the link, whatever the script says. The zero
+	// value means those of the script, or [target.DefaultAddrs].
+	Addrs target.Addrs
+	// Shell, if not "", runs the commands of scripts in a shell, on targets
+	// that are a [target.Host]. It is the directory that the names of scripts
+	// are relative to. A command can do whatever the program itself can.
+	Shell string
 	// Tolerance is how early or late an event may be at least, unless the
 	// script says it itself with --tolerance_usecs. If it is 0, that is 4 ms.
 	Tolerance time.Duration
@@ -88,7 +95,8 @@ type Options struct {
 	// there is no limit.
 	MaxRealTime time.Duration
 	// IgnoreLeftovers does not check for packets that are left over at the
-	// end of a script, as packetdrill does not.
+	// end of a script, nor for those of other connections than the one that
+	// an event is about, as packetdrill does not.
 	IgnoreLeftovers bool
 	// Oracle judges the packets of each run by package oracle as well: a run
 	// fails if what the target sent breaks a rule of the hard tier. What breaks
@@ -248,6 +256,7 @@ func (r *run) finish(err error) {
 	err = r.judge(err)
 	if r.target != nil {
 		res.Elapsed = r.target.Now()
+		r.cleanUp()
 		r.target.Close()
 		r.target = nil
 	}

@@ -127,6 +127,9 @@ func (r *run) prepare() error {
 			return target.Unsupportedf("the option --%s", o.Name)
 		}
 	}
+	if r.opt.Addrs != (target.Addrs{}) {
+		r.addrs = r.opt.Addrs
+	}
 	r.local, r.remote = r.addrs.Local4, r.addrs.Remote4
 	if r.v6 {
 		r.local, r.remote = r.addrs.Local6, r.addrs.Remote6

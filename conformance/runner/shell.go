@@ -2,6 +2,7 @@ package runner
 
 import (
 	"path"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -12,15 +13,47 @@ import (
 // maxSource is the longest file that a command may name, in bytes.
 const maxSource = 1 << 20
 
-// command performs a command in backquotes. No shell is started: settings by
-// sysctl are applied to the target, and files that consist of them are read.
-// Anything else is unsupported.
+// command performs a command in backquotes. Settings by sysctl are applied to the
+// target, and files that consist of them are read, without a shell. Anything
+// else is unsupported, unless Options.Shell lets a shell run it.
 func (r *run) command(c *script.Command) error {
 	err := r.shell(c.Text, path.Dir(r.script.Name), false)
+	if host, ok := r.target.(target.Host); ok && r.opt.Shell != "" && target.IsUnsupported(err) != nil {
+		return r.inShell(host, c)
+	}
 	if err == nil && r.event != nil {
 		r.log(Other, nil, c.String())
 	}
 	return err
+}
+
+// inShell runs a command in a shell. As in packetdrill, one that fails ends the
+// script.
+func (r *run) inShell(host target.Host, c *script.Command) error {
+	dir := filepath.Join(r.opt.Shell, filepath.FromSlash(path.Dir(r.script.Name)))
+	if err := host.Command(dir, c.Text); err != nil {
+		return r.failf("the command failed: %v", err)
+	}
+	if r.event != nil {
+		r.log(Other, nil, c.String())
+	}
+	return nil
+}
+
+// cleanUp runs the final commands of the script, if commands are run at all.
+func (r *run) cleanUp() {
+	host, ok := r.target.(target.Host)
+	if !ok || r.opt.Shell == "" {
+		return
+	}
+	for _, c := range r.script.Cleanup {
+		if err := r.shell(c.Text, path.Dir(r.script.Name), true); target.IsUnsupported(err) == nil {
+			continue
+		}
+		if err := r.inShell(host, c); err != nil {
+			r.note("a final command: %v", err)
+		}
+	}
 }
 
 // shell performs lines of commands. Dir is where relative names start. Of a

@@ -128,6 +128,17 @@ func (s *Suite) jobs() []job {
 	return jobs
 }
 
+// Selected returns the scripts of which Match selects a run, by name.
+func (s *Suite) Selected() []*script.Script {
+	var out []*script.Script
+	for _, j := range s.jobs() {
+		if j.script != nil && (len(out) == 0 || out[len(out)-1] != j.script) {
+			out = append(out, j.script)
+		}
+	}
+	return out
+}
+
 // selects reports whether Match selects a run.
 func (s *Suite) selects(j job) bool {
 	if s.Match == nil {

@@ -299,6 +299,9 @@ func (n *netstack) connect(s *socket, c Connect) Pending {
 }
 
 func (n *netstack) read(s *socket, c Read) (Pending, error) {
+	if c.Unmapped {
+		return nil, errUnmapped
+	}
 	if bad := c.Flags &^ knownRead; bad != 0 {
 		return nil, Unsupportedf("recv flags %#x", uint32(bad))
 	}
@@ -355,6 +358,9 @@ func readOnce(s *socket, c Read, size int) ([]byte, tcpip.Error) {
 }
 
 func (n *netstack) write(s *socket, c Write) (Pending, error) {
+	if c.Unmapped {
+		return nil, errUnmapped
+	}
 	if bad := c.Flags &^ knownWrite; bad != 0 {
 		return nil, Unsupportedf("send flags %#x", uint32(bad))
 	}

@@ -33,9 +33,24 @@ type Result struct {
 	// Option is the value that GetOption got, in the type that the option
 	// has in SetOption.
 	Option any
+	// Flags are the flags that a Read with Message returned, and Control the
+	// control messages.
+	Flags   MsgFlags
+	Control []Control
 	// Ready are the events that Poll found, in the order of its argument,
 	// or those that EpollWait found.
 	Ready []Ready
+}
+
+// Control is a control message of recvmsg.
+type Control struct {
+	// Level and Type are Linux's numbers, as of SOL_IP and IP_RECVERR.
+	Level, Type int
+	// Fields are the fields of a struct sock_extended_err, by name, or the
+	// value of a message that is a number, under the name "".
+	Fields map[string]int64
+	// At is the time of a software time stamp, in the time of the target.
+	At time.Duration
 }
 
 // Errno is the name of a Linux error number, as in "EAGAIN"; "" is success.
@@ -90,6 +105,11 @@ type Read struct {
 	// Max is the size of the buffer.
 	Max   int
 	Flags MsgFlags
+	// Message asks for control messages and flags, as recvmsg does. A target
+	// that has none returns none.
+	Message bool
+	// Unmapped says that the buffer is at an address that is not mapped.
+	Unmapped bool
 }
 
 // Write is SEND, for all calls of the write and send families.
@@ -97,8 +117,13 @@ type Write struct {
 	FD    FD
 	Data  []byte
 	Flags MsgFlags
+	// Parts are the lengths of the buffers that Data lies in, if it is more
+	// than one (writev and sendmsg). Their sum is the length of Data.
+	Parts []int
 	// To is the address given to sendto or sendmsg, if one was.
 	To netip.AddrPort
+	// Unmapped says that Data is at an address that is not mapped.
+	Unmapped bool
 }
 
 // MsgFlags are the flags of Read and Write, with Linux's numbers.
@@ -120,6 +145,10 @@ const (
 	knownRead            = MsgPeek | MsgTrunc | MsgDontWait | MsgWaitAll | MsgNoSignal
 	knownWrite           = MsgOOB | MsgDontWait | MsgEOR | MsgNoSignal | MsgMore
 )
+
+// errUnmapped is the answer of a target without an address space to a buffer that
+// lies outside it.
+var errUnmapped = Unsupportedf("a buffer at an address that is not mapped")
 
 // Shutdown closes one or both directions.
 type Shutdown struct {

@@ -52,6 +52,15 @@ type Target interface {
 	Close()
 }
 
+// Host is a Target that is a host of its own, in which commands can be run.
+type Host interface {
+	Target
+	// Command runs a command of the shell in the host, with dir for its
+	// working directory, and waits for it. The error says how it failed, and
+	// with what last words.
+	Command(dir, command string) error
+}
+
 // Packet is one packet that a target has sent.
 type Packet struct {
 	// At is when it left.

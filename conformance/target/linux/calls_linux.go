@@ -18,6 +18,9 @@ type file struct {
 	// none. Linger says that close may wait.
 	recvTimeout, sendTimeout time.Duration
 	linger                   bool
+	// fastOpen is TCP_FASTOPEN_CONNECT. Deferred says that connect returned
+	// at once because of it: the SYN leaves with the first write.
+	fastOpen, deferred bool
 }
 
 // op is a system call under way. It implements [target.Pending].
@@ -268,6 +271,7 @@ func (h *host) connect(c target.Connect, f *file) target.Pending {
 		}
 		if !started {
 			err := unix.Connect(int(c.FD), sockaddr(c.Addr))
+			f.deferred = err == nil && f.fastOpen
 			if err != unix.EINPROGRESS || f.nonblock {
 				return outcome(err), true
 			}
@@ -276,14 +280,19 @@ func (h *host) connect(c target.Connect, f *file) target.Pending {
 		if ready(c.FD, unix.POLLOUT) == 0 {
 			return target.Result{}, false
 		}
-		pending, err := unix.GetsockoptInt(int(c.FD), unix.SOL_SOCKET, unix.SO_ERROR)
-		if err == nil && pending != 0 {
-			err = unix.Errno(pending)
-		}
-		return outcome(err), true
+		return outcome(pendingError(c.FD)), true
 	}
 	expire := func() target.Result { return failed(unix.EINPROGRESS) }
 	return h.start(&op{try: try, waits: waitFor(c.FD, unix.POLLOUT), expire: expire}, f.sendTimeout)
+}
+
+// pendingError returns the error that SO_ERROR tells, which that clears.
+func pendingError(fd target.FD) error {
+	pending, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR)
+	if err == nil && pending != 0 {
+		err = unix.Errno(pending)
+	}
+	return err
 }
 
 // ready returns which of the events are true of a descriptor.
@@ -297,8 +306,10 @@ func ready(fd target.FD, events int16) int16 {
 
 // The flags that calls may have.
 const (
-	readFlags  = target.MsgPeek | target.MsgTrunc | target.MsgDontWait | target.MsgWaitAll | target.MsgNoSignal | target.MsgOOB
-	writeFlags = target.MsgOOB | target.MsgDontWait | target.MsgEOR | target.MsgNoSignal | target.MsgMore
+	readFlags = target.MsgPeek | target.MsgTrunc | target.MsgDontWait | target.MsgWaitAll | target.MsgNoSignal | target.MsgOOB |
+		target.MsgErrQueue
+	writeFlags = target.MsgOOB | target.MsgDontWait | target.MsgEOR | target.MsgNoSignal | target.MsgMore |
+		target.MsgZeroCopy | target.MsgFastOpen
 	// maxTransfer bounds the buffer of one read, in octets.
 	maxTransfer = 64 << 20
 )
@@ -309,6 +320,9 @@ func (h *host) read(c target.Read, f *file) (target.Pending, error) {
 	}
 	if c.Max < 0 || c.Max > maxTransfer {
 		return h.immediate(failed(unix.EINVAL))
+	}
+	if c.Unmapped || c.Message {
+		return h.readMessage(c, f), nil
 	}
 	var data []byte
 	flags := int(c.Flags&^target.MsgWaitAll) | unix.MSG_DONTWAIT
@@ -343,6 +357,9 @@ func (h *host) write(c target.Write, f *file) (target.Pending, error) {
 	if bad := c.Flags &^ writeFlags; bad != 0 {
 		return nil, target.Unsupportedf("send flags %#x", uint32(bad))
 	}
+	if c.Unmapped {
+		return h.immediate(writeUnmapped(c))
+	}
 	var to unix.Sockaddr
 	if c.To.IsValid() {
 		to = sockaddr(c.To)
@@ -350,9 +367,13 @@ func (h *host) write(c target.Write, f *file) (target.Pending, error) {
 	wait := !f.nonblock && c.Flags&target.MsgDontWait == 0
 	flags := int(c.Flags) | unix.MSG_NOSIGNAL | unix.MSG_DONTWAIT
 	data, taken := append([]byte(nil), c.Data...), 0
+	if wait && (f.deferred || c.Flags&target.MsgFastOpen != 0) {
+		f.deferred = false
+		return h.start(h.blockingSend(c, to), 0), nil
+	}
 	try := func() (target.Result, bool) {
 		for {
-			n, err := unix.SendmsgN(int(c.FD), data[taken:], nil, to, flags)
+			n, err := unix.SendmsgBuffers(int(c.FD), remaining(data, c.Parts, taken), nil, to, flags)
 			taken += max(n, 0)
 			switch {
 			case err == nil && taken < len(data) && n > 0:
@@ -372,6 +393,52 @@ func (h *host) write(c target.Write, f *file) (target.Pending, error) {
 		return wouldBlock()
 	}
 	return h.start(&op{try: try, waits: waitFor(c.FD, unix.POLLOUT), expire: expire}, f.sendTimeout), nil
+}
+
+// blockingSend is a call that sends data in a SYN and blocks until the handshake
+// is over. That somebody blocks there decides what the kernel answers a SYN-ACK
+// with, so the call really blocks, elsewhere.
+func (h *host) blockingSend(c target.Write, to unix.Sockaddr) *op {
+	fd, flags := int(c.FD), int(c.Flags)|unix.MSG_NOSIGNAL
+	buffers := remaining(append([]byte(nil), c.Data...), c.Parts, 0)
+	_ = unix.SetNonblock(fd, false)
+	done := make(chan target.Result, 1)
+	go func() {
+		n, err := unix.SendmsgBuffers(fd, buffers, nil, to, flags)
+		if err != nil {
+			done <- failed(err)
+			return
+		}
+		done <- target.Result{Value: int64(n)}
+	}()
+	return &op{try: func() (target.Result, bool) {
+		select {
+		case r := <-done:
+			_ = unix.SetNonblock(fd, true)
+			return r, true
+		case <-time.After(nap / 4):
+			return target.Result{}, false
+		}
+	}}
+}
+
+// remaining returns the buffers of a call that are left when some octets were
+// taken: those that the application has, as long as none were.
+func remaining(data []byte, parts []int, taken int) [][]byte {
+	if taken > 0 || len(parts) == 0 {
+		return [][]byte{data[taken:]}
+	}
+	// The kernel joins buffers that lie side by side, so that none does.
+	const apart = 64
+	var buffers [][]byte
+	for _, n := range parts {
+		n = min(n, len(data))
+		b := make([]byte, n+apart)
+		copy(b, data[:n])
+		buffers = append(buffers, b[:n])
+		data = data[n:]
+	}
+	return buffers
 }
 
 func shutdown(c target.Shutdown) target.Result {

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"runtime"
 	"strings"
 	"time"
@@ -32,7 +33,10 @@ type host struct {
 	completed int
 }
 
-var _ target.Target = (*host)(nil)
+var (
+	_ target.Target = (*host)(nil)
+	_ target.Host   = (*host)(nil)
+)
 
 // Check returns an error that says what is missing to open instances, or nil.
 func Check() error {
@@ -50,6 +54,13 @@ func Check() error {
 		return fmt.Errorf("cannot make a network namespace, which needs root: %w", err)
 	}
 	return nil
+}
+
+// capabilities are those of the kernel below: AccECN came with a sysctl of its
+// own.
+func capabilities() target.Capabilities {
+	_, err := os.Stat("/proc/sys/net/ipv4/tcp_ecn_option")
+	return target.Capabilities{RealTime: true, ECN: true, FastOpen: true, MD5: true, AccECN: err == nil}
 }
 
 // device is the name of the TUN device in the namespace.
@@ -94,11 +105,57 @@ func open(cfg target.Config) (target.Target, error) {
 	var err error
 	h.inside(func() { err = h.setUp(cfg) })
 	if err != nil {
-		h.Close()
+		h.release()
 		return nil, fmt.Errorf("set up a namespace: %w", err)
 	}
+	hurry()
 	h.opened = time.Now()
 	return h, nil
+}
+
+// schedReset keeps threads that this one starts from inheriting its priority:
+// SCHED_FLAG_RESET_ON_FORK.
+const schedReset = 1
+
+// hurry asks for real time: the goroutine keeps its thread, and the thread goes
+// before all that is not urgent, so that a busy machine delays packets less.
+// Where that is not allowed things stay as they are.
+func hurry() {
+	runtime.LockOSThread()
+	_ = schedule(unix.SCHED_FIFO, 1)
+}
+
+// relax undoes hurry.
+func relax() {
+	_ = schedule(unix.SCHED_NORMAL, 0)
+	runtime.UnlockOSThread()
+}
+
+// schedule sets how the calling thread is scheduled.
+func schedule(policy, priority uint32) error {
+	attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: policy, Priority: priority, Flags: schedReset}
+	return unix.SchedSetAttr(0, &attr, 0)
+}
+
+// Command implements [target.Host].
+func (h *host) Command(dir, command string) error {
+	cmd := exec.Command("/bin/sh", "-c", command)
+	cmd.Dir = dir
+	// By this name tools of packetdrill's learn who runs the script.
+	cmd.Env = append(os.Environ(), fmt.Sprintf("PACKETDRILL_PID=%d", os.Getpid()))
+	var text []byte
+	var err error
+	h.inside(func() { text, err = cmd.CombinedOutput() })
+	if err != nil {
+		return fmt.Errorf("%w: %s", err, lastLine(text))
+	}
+	return nil
+}
+
+// lastLine returns the last line of a text that has one.
+func lastLine(text []byte) string {
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	return lines[len(lines)-1]
 }
 
 // inside calls f on the thread that is in the namespace.
@@ -166,6 +223,19 @@ func (h *host) setUp(cfg target.Config) error {
 		_, dst, _ := net.ParseCIDR(all)
 		if err := nl.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: dst}); err != nil {
 			return fmt.Errorf("add the route to %s: %w", all, err)
+		}
+	}
+	// Pacing by the queue, which the default may do, is what scripts ask for
+	// where they want it.
+	queue := &netlink.GenericQdisc{QdiscAttrs: netlink.QdiscAttrs{LinkIndex: link.Attrs().Index, Parent: netlink.HANDLE_ROOT}, QdiscType: "pfifo"}
+	if err := nl.QdiscReplace(queue); err != nil {
+		return fmt.Errorf("choose the queue: %w", err)
+	}
+	// Scripts may change the route to the peer, so it has one of its own.
+	for _, a := range []netip.Addr{cfg.Addrs.Remote4, cfg.Addrs.Remote6} {
+		dst := &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(a.BitLen(), a.BitLen())}
+		if err := nl.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: dst}); err != nil {
+			return fmt.Errorf("add the route to %v: %w", a, err)
 		}
 	}
 	return nil
@@ -287,8 +357,15 @@ func (h *host) poll(most time.Duration) {
 
 // Close implements [target.Target].
 func (h *host) Close() {
+	h.release()
+	relax()
+}
+
+// release gives back what the host holds.
+func (h *host) release() {
 	for fd, f := range h.files {
 		if !f.epoll {
+			_ = unix.Shutdown(int(fd), unix.SHUT_RDWR) // wakes who blocks in a call
 			_ = unix.SetsockoptLinger(int(fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 		}
 		unix.Close(int(fd))

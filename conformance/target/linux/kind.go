@@ -11,7 +11,7 @@ func Kind() target.Kind {
 	return target.Kind{
 		Name:         Name,
 		Description:  "the TCP of the Linux kernel below, in real time",
-		Capabilities: target.Capabilities{RealTime: true, ECN: true},
+		Capabilities: capabilities(),
 		Open:         open,
 	}
 }

@@ -187,8 +187,8 @@ func TestUnknownCallsAndFlags(t *testing.T) {
 	res, _ := p.Result()
 	fd := target.FD(res.Value)
 	for _, c := range []target.Call{
-		target.Read{FD: fd, Max: 1, Flags: target.MsgErrQueue},
-		target.Write{FD: fd, Flags: target.MsgZeroCopy},
+		target.Read{FD: fd, Max: 1, Flags: 1 << 20},
+		target.Write{FD: fd, Flags: 1 << 20},
 		target.SetOption{FD: fd, Level: "SOL_SOCKET", Name: "SO_NO_SUCH", Value: 1},
 		target.SetOption{FD: fd, Level: "SOL_SOCKET", Name: "SO_REUSEADDR", Value: 1.5},
 	} {

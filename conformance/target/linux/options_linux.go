@@ -40,6 +40,9 @@ func (h *host) setOption(c target.SetOption, f *file) (target.Pending, error) {
 	fd := int(c.FD)
 	switch v := c.Value.(type) {
 	case int:
+		if c.Name == "TCP_FASTOPEN_CONNECT" {
+			f.fastOpen = v != 0
+		}
 		return h.immediate(outcome(unix.SetsockoptInt(fd, level, name, v)))
 	case string:
 		return h.immediate(outcome(unix.SetsockoptString(fd, level, name, v)))
