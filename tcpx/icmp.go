@@ -38,11 +38,6 @@ func (e *Endpoint) HandleError(transErr stack.TransportError, pkt *stack.PacketB
 	switch transErr.Kind() {
 	case stack.PacketTooBigTransportError:
 		i.tooBig, i.mtu = true, pmtu.FromTransport(transErr.Info(), pkt.NetworkProtocolNumber)
-		if i.mtu == 0 && e.proto.pmtu == nil {
-			// An MTU below the protocol's minimum, or none: it tells nothing.
-			e.proto.stats.PMTUIgnored.Increment()
-			return
-		}
 		i.quotedSize = quotedSize(pkt)
 	case stack.DestinationHostUnreachableTransportError:
 		i.reason, i.err = tcb.ReasonHostUnreachable, &tcpip.ErrHostUnreachable{}
@@ -88,10 +83,10 @@ func (e *Endpoint) processICMP(s *inbound) {
 	if i.tooBig {
 		// The sequence number comes first: nobody else's error reaches the cache (RFC 5927 §7.2).
 		if e.tcb.QuoteMatches(i.seq) {
-			if bound := e.tooBig(s); bound != 0 {
-				e.tcb.PacketTooBig(now, i.seq, bound)
-			} else {
+			if bound, sure := e.tooBig(s); bound == 0 || !sure && !e.tcb.HintTooBig(i.seq, bound) {
 				e.proto.stats.PMTUIgnored.Increment()
+			} else if sure {
+				e.tcb.PacketTooBig(now, i.seq, bound)
 			}
 			e.collect()
 		}

@@ -182,20 +182,13 @@ func leastMTU(net tcpip.NetworkProtocolNumber) uint32 {
 	return 552
 }
 
-// tooBig takes a "packet too big" error that quotes something in flight. It returns the room for options and text that is left, 0 if the error is not believed. The
-// caller holds e.mu.
-func (e *Endpoint) tooBig(s *inbound) int {
-	i := s.icmp
+// tooBig takes a "packet too big" error that quotes something in flight. It returns the room for options and text that is left, 0 if the error is not believed, and whether
+// that is sure. The caller holds e.mu.
+func (e *Endpoint) tooBig(s *inbound) (room int, sure bool) {
 	if e.extra == nil || e.extra.path == nil {
-		if i.mtu == 0 {
-			return 0
-		}
-		if least := leastMTU(s.net); i.mtu < least {
-			e.makeExtra().fragment = true
-			i.mtu = least
-		}
-		return int(i.mtu-ipHeader(s.net)) - header.TCPMinimumSize
+		return e.tooBigAlone(s)
 	}
+	i := s.icmp
 	p := e.extra.path
 	id := &e.id
 	before, probing := p.flow.Current(), p.flow.Probing()
@@ -205,11 +198,30 @@ func (e *Endpoint) tooBig(s *inbound) int {
 	})
 	switch mtu, _ := p.flow.MTU(); {
 	case mtu < before:
-		return p.payload(mtu)
+		return p.payload(mtu), true
 	case probing != 0 && p.flow.Probing() == 0:
-		return p.payload(probing) - 1 // the probe alone was too big
+		return p.payload(probing) - 1, true // the probe alone was too big
 	}
-	return 0
+	return 0, true
+}
+
+// tooBigAlone is tooBig without a flow. An error that names no MTU suggests the next plateau, which waits for proof: netstack passes 0 also for an MTU that no link has, as
+// in an attack.
+func (e *Endpoint) tooBigAlone(s *inbound) (room int, sure bool) {
+	i := s.icmp
+	least, mtu := leastMTU(s.net), i.mtu
+	switch {
+	case mtu != 0 && i.quotedSize != 0 && mtu >= i.quotedSize:
+		return 0, true // the packet would have fit
+	case mtu == 0 && s.net == header.IPv6ProtocolNumber:
+		return 0, true // IPv6 has no such routers
+	case mtu == 0:
+		mtu = max(pmtu.Plateau(i.quotedSize), least)
+	case mtu < least:
+		e.makeExtra().fragment = true
+		mtu = least
+	}
+	return int(mtu-ipHeader(s.net)) - header.TCPMinimumSize, i.mtu != 0
 }
 
 // quotedSize returns the size of the IP packet that an ICMP error quotes, 0 if it cannot be told. The stack has consumed its header, which lies behind those of the

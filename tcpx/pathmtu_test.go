@@ -199,6 +199,46 @@ func TestTransferOverAnyPath(t *testing.T) {
 	}
 }
 
+// TestRouterWithoutMTU: a connection that has no memory of paths, and a router that names no MTU: each time-out brings the next plateau until all arrives. One that forges
+// such errors slows nobody down.
+func TestRouterWithoutMTU(t *testing.T) {
+	for _, tt := range []struct{ mtu, found int }{{1500, 1500}, {1492, 1492}, {1400, 1280}, {1006, 1006}, {1000, 576}, {552, 552}} {
+		w := newWorld(t)
+		r := newRouter(w, tt.mtu, true)
+		r.mute = true
+		c, s := r.open(false)
+		r.transfer(c, s, 100<<10, time.Minute, nil)
+		if got := pathMTUOf(c); got != tt.found {
+			t.Errorf("path of %d: found %d, want %d", tt.mtu, got, tt.found)
+		}
+		c.Close()
+		s.Close()
+		r.run(2 * time.Minute)
+	}
+	w := newWorld(t)
+	r := newRouter(w, 1500, true)
+	c, s := r.open(false)
+	r.transfer(c, s, 100<<10, time.Minute, func(int) {
+		w.a.icmp(c, header.ICMPv4FragmentationNeeded, 0, w.a.wire.log[len(w.a.wire.log)-1].tcp.SequenceNumber())
+		w.a.icmp(c, header.ICMPv4FragmentationNeeded, 1, w.a.wire.log[len(w.a.wire.log)-1].tcp.SequenceNumber())
+	})
+	if got := pathMTUOf(c); got != 1500 {
+		t.Errorf("forged errors: MTU %d", got)
+	}
+	// The packet that is quoted would have fit.
+	c.write("x")
+	w.a.icmpQuoting(c, header.ICMPv4FragmentationNeeded, 1000, w.a.wire.log[len(w.a.wire.log)-1].tcp.SequenceNumber(), func(q []byte) []byte {
+		header.IPv4(q).SetTotalLength(53)
+		return q
+	})
+	if got := pathMTUOf(c); got != 1500 {
+		t.Errorf("an error about a packet of 53 octets: MTU %d", got)
+	}
+	c.Close()
+	s.Close()
+	r.run(2 * time.Minute)
+}
+
 // TestPathShrinks: what the path carries becomes less in the middle of a transfer. With ICMP what was too big is with the peer a round trip after it was dropped,
 // without any loss of window; without ICMP the connection goes on within three RTOs, in segments that fit.
 func TestPathShrinks(t *testing.T) {
@@ -289,6 +329,35 @@ func TestPathIsRemembered(t *testing.T) {
 	for _, x := range []*socket{c, s, d, p} {
 		x.Close()
 	}
+	r.run(2 * time.Minute)
+}
+
+// TestIdleConnectionSleeps: no timer runs for a search that is to begin anew; the first data after it is due begins it, and finds that the path has grown.
+func TestIdleConnectionSleeps(t *testing.T) {
+	w := newWorld(t, WithPMTU(pmtu.Config{Mode: pmtu.OnBlackHole}, pmtu.Options{}))
+	r := newRouter(w, 1300, false)
+	c, s := r.open(false)
+	c.ops.SetSendBufferSize(32<<10, true)
+	r.transfer(c, s, 1<<20, time.Minute, nil)
+	r.run(time.Minute)
+	r.mtu = 1500
+	for _, x := range []*socket{c, s} {
+		if x.timer != nil || x.armed != 0 {
+			t.Errorf("a timer is armed for %v", x.armed)
+		}
+	}
+	if end := r.clock.Elapsed() + time.Hour; r.clock.Step(end) {
+		t.Errorf("something happens %v after the last data", r.clock.Elapsed()-end+time.Hour)
+	}
+	if got := pathMTUOf(c); got > 1300 || got <= 1300-16 {
+		t.Errorf("MTU %d before anything is sent", got)
+	}
+	r.transfer(c, s, 200<<10, time.Minute, nil)
+	if got := pathMTUOf(c); got != 1500 {
+		t.Errorf("MTU %d on a path that has grown", got)
+	}
+	c.Close()
+	s.Close()
 	r.run(2 * time.Minute)
 }
 

@@ -60,7 +60,21 @@ func newLab(t *testing.T, factory stack.NetworkProtocolFactory) *lab {
 	}
 	l.ns.Sysctl(t, "net.ipv4.neigh.dev0.locktime", "0")
 	l.subscribe()
+	l.attach(factory)
+	var err error
+	l.ns.Do(func() { l.server, err = net.ListenPacket("udp4", "0.0.0.0:9") })
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.server.Close() })
+	_ = l.server.SetDeadline(time.Now().Add(patience)) // a hang becomes an error
+	return l
+}
 
+// attach makes the stack, with stackIP on the TAP device, and sets the device up.
+func (l *lab) attach(factory stack.NetworkProtocolFactory) {
+	t := l.t
+	t.Helper()
 	var link *tap.Endpoint
 	var err error
 	l.ns.Do(func() { link, err = tap.New(tap.Options{Name: "dev0", LinkAddress: ourMAC, NoOffload: true}) })
@@ -89,13 +103,6 @@ func newLab(t *testing.T, factory stack.NetworkProtocolFactory) *lab {
 	subnet := tcpip.AddressWithPrefix{Address: stackIP, PrefixLen: 24}.Subnet()
 	l.s.SetRouteTable([]tcpip.Route{{Destination: subnet, NIC: nicID}})
 	l.ns.SetUp(t, l.dev)
-	l.ns.Do(func() { l.server, err = net.ListenPacket("udp4", "0.0.0.0:9") })
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.server.Close() })
-	_ = l.server.SetDeadline(time.Now().Add(patience)) // a hang becomes an error
-	return l
 }
 
 func (l *lab) addr(nic tcpip.NICID, a tcpip.Address) {
@@ -109,18 +116,24 @@ func (l *lab) addr(nic tcpip.NICID, a tcpip.Address) {
 // subscribe follows the kernel's neighbour table.
 func (l *lab) subscribe() {
 	l.t.Helper()
+	l.kernel = subscribe(l.t, l.ns)
+}
+
+// subscribe follows the neighbour table of a namespace.
+func subscribe(t *testing.T, ns *nstest.Namespace) <-chan netlink.NeighUpdate {
+	t.Helper()
 	updates, done := make(chan netlink.NeighUpdate, 64), make(chan struct{})
 	var err error
-	l.ns.Do(func() { err = netlink.NeighSubscribe(updates, done) })
+	ns.Do(func() { err = netlink.NeighSubscribe(updates, done) })
 	if err != nil {
-		l.t.Fatal(err)
+		t.Fatal(err)
 	}
-	l.t.Cleanup(func() {
+	t.Cleanup(func() {
 		close(done)
 		for range updates { // until the subscription has ended
 		}
 	})
-	l.kernel = updates
+	return updates
 }
 
 // move gives the kernel's end another link address, which the kernel announces if it is up.
@@ -165,20 +178,26 @@ func (l *lab) ask(addr tcpip.Address) {
 // announce sends an announcement on the kernel's end, as arping -U (request) and -A (reply) do.
 func (l *lab) announce(op Op, addr tcpip.Address, mac tcpip.LinkAddress) {
 	l.t.Helper()
+	announceOn(l.t, l.ns, l.dev, op, addr, mac)
+}
+
+// announceOn is announce on a device of a namespace.
+func announceOn(t *testing.T, ns *nstest.Namespace, dev netlink.Link, op Op, addr tcpip.Address, mac tcpip.LinkAddress) {
+	t.Helper()
 	frame := append([]byte(broadcast), mac...)
 	frame = binary.BigEndian.AppendUint16(frame, uint16(ProtocolNumber))
 	frame = (&Packet{Op: op, SenderLink: mac, Sender: addr, TargetLink: broadcast, Target: addr}).AppendTo(frame)
 	var err error
-	l.ns.Do(func() {
+	ns.Do(func() {
 		var fd int
 		if fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0); err != nil {
 			return
 		}
 		defer unix.Close(fd)
-		err = unix.Sendto(fd, frame, 0, &unix.SockaddrLinklayer{Ifindex: l.dev.Attrs().Index})
+		err = unix.Sendto(fd, frame, 0, &unix.SockaddrLinklayer{Ifindex: dev.Attrs().Index})
 	})
 	if err != nil {
-		l.t.Fatal(err)
+		t.Fatal(err)
 	}
 }
 
@@ -203,13 +222,19 @@ func (l *lab) event(what string, ok func(Neighbor) bool) {
 // kernelBelieves waits until the kernel has an entry with a link address, in one of the states.
 func (l *lab) kernelBelieves(addr tcpip.Address, mac tcpip.LinkAddress, states int) {
 	l.t.Helper()
+	believes(l.t, l.ns, l.dev, l.kernel, addr, mac, states)
+}
+
+// believes is kernelBelieves for a device of a namespace.
+func believes(t *testing.T, ns *nstest.Namespace, dev netlink.Link, updates <-chan netlink.NeighUpdate, addr tcpip.Address, mac tcpip.LinkAddress, states int) {
+	t.Helper()
 	match := func(n *netlink.Neigh) bool {
 		return n.IP.Equal(addr.AsSlice()) && tcpip.LinkAddress(n.HardwareAddr) == mac && n.State&states != 0
 	}
 	list := func() []netlink.Neigh {
-		all, err := l.ns.Netlink().NeighList(l.dev.Attrs().Index, netlink.FAMILY_V4)
+		all, err := ns.Netlink().NeighList(dev.Attrs().Index, netlink.FAMILY_V4)
 		if err != nil {
-			l.t.Fatal(err)
+			t.Fatal(err)
 		}
 		return all
 	}
@@ -219,9 +244,9 @@ func (l *lab) kernelBelieves(addr tcpip.Address, mac tcpip.LinkAddress, states i
 			return
 		}
 		select {
-		case <-l.kernel:
+		case <-updates:
 		case <-timeout:
-			l.t.Fatalf("the kernel does not believe that %s is at %s: %v", addr, mac, list())
+			t.Fatalf("the kernel does not believe that %s is at %s: %v", addr, mac, list())
 		}
 	}
 }
@@ -241,6 +266,17 @@ func newObserver(child stack.LinkEndpoint) *observer {
 	o := &observer{child: child, handled: make(chan Packet, 256), sent: make(chan frame, 256)}
 	o.Init(child, o)
 	return o
+}
+
+// forget lets go of what was sent until now.
+func (o *observer) forget() {
+	for {
+		select {
+		case <-o.sent:
+		default:
+			return
+		}
+	}
 }
 
 // DeliverNetworkPacket implements stack.NetworkDispatcher.

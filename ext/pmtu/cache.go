@@ -237,8 +237,9 @@ func (c *Cache) above(mtu uint32) (next uint32) {
 	return next
 }
 
-func (c *Cache) below(mtu uint32) uint32 {
-	for _, p := range c.opts.Plateaus {
+// below returns the first of a descending table that is less than mtu, 0 for none.
+func below(table []uint32, mtu uint32) uint32 {
+	for _, p := range table {
 		if p < mtu {
 			return p
 		}
@@ -331,7 +332,7 @@ func (c *Cache) judge(e Entry, current uint32, r Report) (Entry, Verdict) {
 		if r.Size != 0 {
 			bound = r.Size
 		}
-		if e.MTU, e.Origin = c.below(bound), FromPlateau; e.MTU == 0 {
+		if e.MTU, e.Origin = below(c.opts.Plateaus, bound), FromPlateau; e.MTU == 0 {
 			return e, RefusedMissing
 		}
 	}

@@ -241,6 +241,45 @@ func probe(f *Flow, mtu uint32) {
 	}
 }
 
+// TestFlowByTimer: nobody tells of losses, as with UDP: whoever ticks at Deadline finds the MTU all the same, and searches again when that is due.
+func TestFlowByTimer(t *testing.T) {
+	clock := vclock.New()
+	c := New(clock, Options{})
+	f := c.Flow(dest4, 1500, Config{Mode: Always})
+	f.Start()
+	find := func(mtu uint32) {
+		t.Helper()
+		for n := 0; ; n++ {
+			if size, ok := f.Probe(); ok {
+				f.ProbeSent()
+				if size <= mtu {
+					f.Acked(size)
+					continue
+				}
+			}
+			wait, ok := f.Deadline()
+			if !ok || n > 100 {
+				t.Fatalf("state %v: due %v, %d probes", f.State(), ok, n)
+			}
+			if wait >= 9*time.Minute {
+				break
+			}
+			for end := clock.Elapsed() + wait; clock.Step(end); {
+			}
+			f.Tick()
+		}
+		if got, _ := f.MTU(); got > mtu || got <= mtu-16 || f.State() != Complete || c.MTU(dest4, 1500) != got {
+			t.Errorf("MTU %d on a path of %d, state %v, in the cache %d", got, mtu, f.State(), c.MTU(dest4, 1500))
+		}
+	}
+	find(1400)
+	wait, _ := f.Deadline()
+	for end := clock.Elapsed() + wait; clock.Step(end); {
+	}
+	f.Tick()
+	find(1500)
+}
+
 // TestLimitIsNotThePath: a peer that takes small packets only says nothing of the path, and nobody else hears of it.
 func TestLimitIsNotThePath(t *testing.T) {
 	c := New(vclock.New(), Options{})

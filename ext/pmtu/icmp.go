@@ -36,6 +36,10 @@ func FromTransport(info uint32, proto tcpip.NetworkProtocolNumber) uint32 {
 	return info + header.IPv4MinimumSize
 }
 
+// Plateau returns the largest MTU of RFC 1191's table 7-1, with Ethernet's, jumbo frames' and IPv6's least, that is less than mtu; 0 for none. It is what to try when a router
+// says that a packet of that size is too big, and names no MTU (RFC 1191 §5).
+func Plateau(mtu uint32) uint32 { return below(plateaus, mtu) }
+
 // InFlight reports whether sequence number seq is in what was sent and not acknowledged, [una, nxt), modulo 2^32: RFC 5927 §4's check of an error that quotes TCP.
 func InFlight(seq, una, nxt uint32) bool { return seq-una < nxt-una }
 

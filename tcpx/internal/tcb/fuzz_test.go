@@ -333,7 +333,11 @@ func (h *hostile) icmp(c byte) {
 	if c&32 != 0 {
 		h.ICMPError(h.now, q, ReasonHostUnreachable, c&64 != 0)
 	} else {
-		h.PacketTooBig(h.now, q, h.in.u16()%2000)
+		if n := h.in.u16(); n&(1<<15) == 0 {
+			h.PacketTooBig(h.now, q, n%2000)
+		} else {
+			h.HintTooBig(q, n%2000)
+		}
 	}
 }
 

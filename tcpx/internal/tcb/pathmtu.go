@@ -224,3 +224,37 @@ func (t *TCB) SetMTUPayload(now Time, mtuPayload int) {
 		t.readControl()
 	}
 }
+
+// tooBigHint is an MTU that would do for the segment at seq, in octets of text and options, 0 for none.
+type tooBigHint struct {
+	seq  Seq
+	size uint32
+}
+
+// HintTooBig reports an ICMP error that quotes sequence number q and names no MTU; mtuPayload is the next that is worth a try. It is believed if the segment is not
+// acknowledged before the retransmission timer goes off (RFC 5927 §7.2): a connection that gets on has no use for it, whoever sent it.
+func (t *TCB) HintTooBig(q Seq, mtuPayload int) bool {
+	if !t.outstanding() || !t.icmpMatches(q) {
+		return false
+	}
+	if mtuPayload < minMTUPayload || uint32(mtuPayload) >= t.mtuPayload {
+		t.owner.Count(CountICMPIgnored, 1)
+		return false
+	}
+	t.hint = tooBigHint{q, uint32(mtuPayload)}
+	return true
+}
+
+// takeHint heeds a hint about what has timed out.
+func (t *TCB) takeHint(now Time) {
+	h := t.hint
+	t.hint = tooBigHint{}
+	if h.size == 0 || h.size >= t.mtuPayload || !h.seq.In(t.sndUna, t.sndNxt) {
+		return
+	}
+	t.owner.Count(CountICMPPMTU, 1)
+	old := t.mss
+	if t.SetMTUPayload(now, int(h.size)); t.mss < old {
+		t.markTooBig()
+	}
+}

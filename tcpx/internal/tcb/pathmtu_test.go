@@ -230,6 +230,44 @@ func TestBlackHoleWithGSO(t *testing.T) {
 	}
 }
 
+// TestHintTooBig: an error without an MTU counts once what it quotes has timed out, and only if it is news.
+func TestHintTooBig(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		q     int // the segment that is quoted
+		size  int
+		taken bool
+		ack   int // segments acknowledged before the time-out
+		mss   uint32
+	}{
+		{"the first segment times out", 0, 500, true, 0, 500},
+		{"so does what is behind it", 3, 500, true, 0, 500},
+		{"it was acknowledged", 0, 500, true, 1, segSize},
+		{"not sent", 4, 500, false, 0, segSize},
+		{"no smaller", 0, segSize, false, 0, segSize},
+		{"absurd", 0, minMTUPayload - 1, false, 0, segSize},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newScripted(t, 100*time.Millisecond, func(r *rig) { r.cfg.RACK = false })
+			s.play("write 4 > 0 1 2 3")
+			if got := s.HintTooBig(s.at(tt.q), tt.size); got != tt.taken || s.mss != segSize {
+				t.Errorf("taken %v, MSS %d", got, s.mss)
+			}
+			if tt.ack > 0 {
+				s.play(fmt.Sprint("after 10ms\nack ", tt.ack))
+			}
+			s.sleep(s.Deadline() - s.now)
+			if s.mss != tt.mss || s.counts[CountTimeout] != 1 {
+				t.Errorf("MSS %d after %d time-outs, want %d", s.mss, s.counts[CountTimeout], tt.mss)
+			}
+			s.sleep(s.Deadline() - s.now)
+			if s.mss != tt.mss {
+				t.Errorf("MSS %d after the second time-out", s.mss)
+			}
+		})
+	}
+}
+
 // TestAckWithPathAllocatesNothing keeps the reports to the finder free of garbage.
 func TestAckWithPathAllocatesNothing(t *testing.T) {
 	r := newRig(t, func(r *rig) { r.deaf = true; r.finder = &finder{mtu: 1460} }).to(StateEstablished)

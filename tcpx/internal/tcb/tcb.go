@@ -110,6 +110,8 @@ type sender struct {
 	path     PathMTU
 	probe    pathProbe
 	pathLost uint32
+	// hint is what a "packet too big" without an MTU suggests (see HintTooBig).
+	hint tooBigHint
 }
 
 // Scratch is memory that the core needs during a call and not between calls, so that an owner may lend the same to many connections. Its content is nobody's.

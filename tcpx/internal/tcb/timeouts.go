@@ -67,6 +67,7 @@ func (t *TCB) rtoExpired(now Time) {
 		t.pathLost = 0 // lost to time: that is another question
 		t.pathTimedOut(now)
 	}
+	t.takeHint(now)
 	t.backoff = min(t.backoff+1, 30)
 	t.rec.owed = true
 	t.sendOwed(now)
