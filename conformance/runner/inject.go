@@ -163,7 +163,12 @@ func (r *run) inboundICMP(c *conn, m *script.ICMP) (*wire.ICMP, error) {
 			Payload: make([]byte, q.Len),
 		}
 	}
-	live.Body = truncateQuote(quoted.Encode(wire.Spoil{}))
+	whole := quoted.Encode(wire.Spoil{})
+	if q.Cut.Set {
+		live.Body = whole[:min(len(whole), int(q.Cut.Value))]
+		return live, nil
+	}
+	live.Body = truncateQuote(whole)
 	return live, nil
 }
 

@@ -559,4 +559,7 @@ type Quote struct {
 	Seq uint32
 	// Len is the length of the payload of the quoted packet.
 	Len uint16
+	// Cut is how many octets of the packet are quoted. If it is not set, those
+	// are that a router has to quote: the IP header and 8 octets.
+	Cut Opt[uint16]
 }

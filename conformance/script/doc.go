@@ -79,7 +79,8 @@
 //	> udp 53 > 8080 (100)
 //
 // An ICMP message has a type, a code, an MTU or an identifier, and the packet
-// that it quotes, each optional but for the type. A name of ICMP serves for
+// that it quotes, each optional but for the type. Of the packet the IP header and
+// 8 octets are quoted, or as many octets as "cut N" says behind it. A name of ICMP serves for
 // ICMPv6 too, and the other way round, where the two correspond; type_N and
 // code_N stand for numbers. Packets in tunnels are read but unsupported.
 //

@@ -483,17 +483,20 @@ func (p *parser) icmp() *ICMP {
 }
 
 // quote parses the packet that an ICMP message quotes.
-func (p *parser) quote() Quote {
+func (p *parser) quote() (q Quote) {
 	switch {
 	case p.accept("udp"):
-		return Quote{Kind: QuoteUDP, Len: p.parenthesized("the length of the quoted payload")}
+		q = Quote{Kind: QuoteUDP, Len: p.parenthesized("the length of the quoted payload")}
 	case p.accept("raw"):
-		return Quote{Kind: QuoteRaw, Len: p.parenthesized("the length of the quoted payload")}
+		q = Quote{Kind: QuoteRaw, Len: p.parenthesized("the length of the quoted payload")}
+	default:
+		q.Seq, q.Len = p.sequence()
+		if p.accept("/") {
+			p.inUDP()
+		}
 	}
-	q := Quote{Kind: QuoteTCP}
-	q.Seq, q.Len = p.sequence()
-	if p.accept("/") {
-		p.inUDP()
+	if p.accept("cut") {
+		q.Cut = Some(uint16(p.number(math.MaxUint16, "how many octets are quoted")))
 	}
 	return q
 }

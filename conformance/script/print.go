@@ -354,13 +354,17 @@ func (m *ICMP) String() string {
 
 // String returns the quoted packet in brackets.
 func (q Quote) String() string {
+	cut := ""
+	if q.Cut.Set {
+		cut = fmt.Sprintf(" cut %d", q.Cut.Value)
+	}
 	switch q.Kind {
 	case QuoteUDP:
-		return fmt.Sprintf("[udp (%d)]", q.Len)
+		return fmt.Sprintf("[udp (%d)%s]", q.Len, cut)
 	case QuoteRaw:
-		return fmt.Sprintf("[raw (%d)]", q.Len)
+		return fmt.Sprintf("[raw (%d)%s]", q.Len, cut)
 	}
-	return fmt.Sprintf("[%d:%d(%d)]", q.Seq, q.Seq+uint32(q.Len), q.Len)
+	return fmt.Sprintf("[%d:%d(%d)%s]", q.Seq, q.Seq+uint32(q.Len), q.Len, cut)
 }
 
 // String returns the number in its base.

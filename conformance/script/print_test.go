@@ -86,6 +86,8 @@ func TestPrint(t *testing.T) {
 		{"> udp 53 > 8080 (100)", ""},
 		{"> udp (100)", ""},
 		{"< icmp unreachable frag_needed mtu 1200 [1:1001(1000)]", ""},
+		{"< icmp unreachable frag_needed mtu 1200 [1:1001(1000) cut 24]", ""},
+		{"< icmp unreachable frag_needed [udp (10)  cut 0]", "< icmp unreachable frag_needed [udp (10) cut 0]"},
 		{"< icmp echo_request id 77", ""},
 		{"< icmp type_200 code_3 [udp (8)]", ""},
 		{"< icmp source_quench [raw (8)]", ""},
