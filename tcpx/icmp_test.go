@@ -131,7 +131,11 @@ func TestPacketTooBig(t *testing.T) {
 	w.a.wire.pass = func(p *packet) bool { return p.payload <= 900 }
 	c.write(string(make([]byte, 3000)))
 	seq := w.a.wire.log[len(w.a.wire.log)-1].tcp.SequenceNumber()
-	w.a.icmp(c, header.ICMPv4FragmentationNeeded, 30, seq) // Below the minimum: tells nothing.
+	w.a.icmp(c, header.ICMPv4FragmentationNeeded, 30, seq) // Below the minimum: a hint for a time-out that does not come.
+	if got := c.TCPInfo().PMTU; got != 1460 {
+		t.Errorf("PMTU %d", got)
+	}
+	w.a.icmpQuoting(c, header.ICMPv4FragmentationNeeded, 576, seq, func(q []byte) []byte { header.IPv4(q).SetTotalLength(576); return q })
 	if n := StatsOf(w.a.stack).PMTUIgnored.Value(); n != 1 {
 		t.Errorf("%d ignored", n)
 	}
