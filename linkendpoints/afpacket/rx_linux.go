@@ -14,6 +14,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
+	"github.com/plumbline/plumbline/linkendpoints/internal/endpoint"
 	"github.com/plumbline/plumbline/linkendpoints/internal/frame"
 	"github.com/plumbline/plumbline/linkendpoints/internal/lifecycle"
 	"github.com/plumbline/plumbline/linkendpoints/internal/vnet"
@@ -31,6 +32,10 @@ const (
 	// that the kernel no longer fills.
 	watchInterval = 200 * time.Millisecond
 
+	// mergeBatch is after how many frames the stack gets the segments that were put
+	// together.
+	mergeBatch = 64
+
 	// maxSpurious is how often in a row poll(2) may report a frame that is not
 	// in the ring. It takes a few while another processor fills the slot.
 	maxSpurious = 1000
@@ -45,6 +50,7 @@ type rxQueue struct {
 	fd       int // belongs to the txQueue
 	ring     ring
 	waiter   *lifecycle.Waiter
+	merge    endpoint.Merger
 	counters rxCounters
 
 	quiet     bool   // nothing was received since the last watch
@@ -66,6 +72,7 @@ type kernelCounters struct{ frames, drops uint64 }
 // newRxQueue makes a queue that receives through r.
 func newRxQueue(e *Endpoint, fd int, r ring) *rxQueue {
 	q := &rxQueue{e: e, fd: fd, ring: r, open: true}
+	q.merge.Init(l2)
 	q.waiter = lifecycle.NewWaiter(fd, watchInterval, q.ring.ready)
 	return q
 }
@@ -103,13 +110,19 @@ func (q *rxQueue) close() {
 // run receives until s stops or the device is gone.
 func (q *rxQueue) run(s *lifecycle.Session) {
 	q.quiet = false
-	for !s.Stopping() {
+	q.merge.Begin(s)
+	defer q.merge.Flush()
+	for batch := 1; !s.Stopping(); batch++ {
 		if q.ring.ready() {
 			q.quiet, q.spurious = false, 0
 			q.take(s)
 			q.ring.advance()
+			if batch%mergeBatch == 0 {
+				q.merge.Flush()
+			}
 			continue
 		}
+		q.merge.Flush()
 		if err := q.wait(s); err != nil {
 			q.e.life.Fail(err)
 			return
@@ -298,6 +311,17 @@ func (q *rxQueue) receive(d stack.NetworkDispatcher, sl slot, head, tail []byte)
 	c.bytes.Add(uint64(n))
 	if h.GSOType != vnet.GSONone {
 		c.gso.Add(1)
+	}
+	if e.offload && pktType == tcpip.PacketHost {
+		if tail == nil && h.GSOType == vnet.GSONone {
+			if q.merge.Add(head, proto) {
+				return
+			}
+		} else {
+			// Somebody else has put it together, or it is long enough by itself;
+			// what came before it may be of the same flow.
+			q.merge.Flush()
+		}
 	}
 	var payload buffer.Buffer
 	if tail == nil {

@@ -11,6 +11,9 @@ type Stats struct {
 	RxFrames, RxBytes uint64
 	// RxGSO of the RxFrames were segments of more than one MSS.
 	RxGSO uint64
+	// RxCoalesced of the RxFrames were segments that the stack got together with
+	// others, as one packet.
+	RxCoalesced uint64
 	// RxSplit super-segments were cut by the endpoint; their parts are counted
 	// in RxFrames.
 	RxSplit uint64
@@ -45,6 +48,9 @@ type Stats struct {
 	// RxDroppedOutgoing frames were sent by this machine on the same device.
 	// Kernels before 4.20 show them to every packet socket.
 	RxDroppedOutgoing uint64
+	// RxDroppedDetached of the RxFrames were not delivered after all, because the
+	// stack let go of the endpoint.
+	RxDroppedDetached uint64
 	// RxErrors counts events of the socket, such as a device that went down, and
 	// frames that could not be read. The endpoint went on unless the device was
 	// gone.
@@ -77,7 +83,8 @@ type Stats struct {
 	TxDroppedInvalid uint64
 }
 
-// RxDropped returns the number of frames that arrived and were not delivered.
+// RxDropped returns the number of frames that arrived and were not delivered, but
+// for RxDroppedDetached.
 func (s Stats) RxDropped() uint64 {
 	return s.RxDroppedKernel + s.RxDroppedLarge + s.RxDroppedShort + s.RxDroppedGiant + s.RxDroppedHeader +
 		s.RxDroppedMalformed + s.RxDroppedChecksum + s.RxDroppedOtherHost + s.RxDroppedOtherVLAN + s.RxDroppedOutgoing
@@ -112,6 +119,8 @@ func (e *Endpoint) Stats() Stats {
 		s.RxFrames += c.frames.Load()
 		s.RxBytes += c.bytes.Load()
 		s.RxGSO += c.gso.Load()
+		s.RxCoalesced += q.merge.Coalesced.Load()
+		s.RxDroppedDetached += q.merge.Detached.Load()
 		s.RxSplit += c.split.Load()
 		s.RxPartialChecksum += c.partial.Load()
 		s.RxVerified += c.verified.Load()

@@ -208,6 +208,93 @@ func testReceiveVLAN(t *testing.T, h *harness) {
 	}
 }
 
+// What testReceiveSegments sends: so many flows, with so many segments of so many
+// bytes each.
+const (
+	flows        = 10 // more than GRO has room for
+	flowSegments = 8
+	flowSegment  = 500
+)
+
+// marked says whether segment i of a flow has passed a congested router.
+func marked(i int) bool { return i == 4 || i == 5 }
+
+// flowPacket makes segment i of a flow, all checksums right.
+func flowPacket(flow, i int) []byte {
+	whole := segment(flowSegments * flowSegment)
+	b := append(whole[:tcpHeaders:tcpHeaders], whole[tcpHeaders+i*flowSegment:][:flowSegment]...)
+	ip := header.IPv4(b)
+	ip.SetTotalLength(uint16(len(b)))
+	ip.SetTOS(ecnCapable, 0)
+	if marked(i) {
+		ip.SetTOS(congestionExperienced, 0)
+	}
+	ip.SetChecksum(0)
+	ip.SetChecksum(^ip.CalculateChecksum())
+	tcp := header.TCP(b[header.IPv4MinimumSize:])
+	tcp.SetSourcePort(uint16(1000 + flow))
+	tcp.SetSequenceNumber(uint32(i * flowSegment))
+	tcp.SetChecksum(0)
+	pseudo := header.PseudoHeaderChecksum(header.TCPProtocolNumber, ip.SourceAddress(), ip.DestinationAddress(), uint16(len(tcp)))
+	tcp.SetChecksum(^checksumOf(tcp, pseudo))
+	return b
+}
+
+// Values of the ECN field (RFC 3168, §5).
+const (
+	ecnCapable            = 2
+	congestionExperienced = 3
+)
+
+// Segments of several flows are delivered with every byte once and in order within
+// their flow: each as it came, or put together with those before and after it, but
+// then only with such as have the same headers.
+func testReceiveSegments(t *testing.T, h *harness) {
+	h.sink.segments = make(chan []byte, flows*flowSegments)
+	h.attach()
+	unchecked := h.ep.Capabilities()&stack.CapabilityRXChecksumOffload != 0
+	for i := range flowSegments {
+		for flow := range flows {
+			h.send(h.frame(h.ep.LinkAddress(), flowPacket(flow, i)))
+		}
+	}
+	want := segment(flowSegments * flowSegment)[tcpHeaders:]
+	var got [flows]reassembly
+	for left := flows; left > 0; {
+		var packet []byte
+		select {
+		case packet = <-h.sink.segments:
+		case <-time.After(patience):
+			var sizes []int
+			for _, r := range got {
+				sizes = append(sizes, len(r.got))
+			}
+			t.Fatalf("of the %d bytes of each flow %d were delivered", len(want), sizes)
+		}
+		flow := int(header.TCP(packet[header.IPv4MinimumSize:]).SourcePort()) - 1000
+		if flow < 0 || flow >= flows {
+			t.Fatalf("a segment of a flow %d that does not exist", flow)
+		}
+		r := &got[flow]
+		from := len(r.got) / flowSegment
+		if err := r.add(packet, unchecked); err != nil {
+			t.Fatalf("flow %d: %v", flow, err)
+		}
+		ecn, _ := header.IPv4(packet).TOS()
+		for i := from; i*flowSegment < len(r.got); i++ {
+			if (ecn&3 == congestionExperienced) != marked(i) {
+				t.Errorf("flow %d, segment %d: ECN field %d, congestion was experienced: %t", flow, i, ecn&3, marked(i))
+			}
+		}
+		if len(r.got) == len(want) {
+			left--
+			if !bytes.Equal(r.got, want) {
+				t.Errorf("flow %d: the payload was altered", flow)
+			}
+		}
+	}
+}
+
 // linkSize is the size of the link header on the wire.
 func (h *harness) linkSize() int {
 	if h.ethernet {

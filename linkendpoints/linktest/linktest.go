@@ -55,6 +55,7 @@ var cases = []testCase{
 	{"ReceiveBadFrames", testReceiveBadFrames},
 	{"ReceiveBadChecksums", testReceiveBadChecksums},
 	{"ReceiveVLAN", testReceiveVLAN},
+	{"ReceiveSegments", testReceiveSegments},
 	{"ReceiveSuper", testReceiveSuper},
 	{"Transmit", testTransmit},
 	{"TransmitBatch", testTransmitBatch},

@@ -432,3 +432,46 @@ func TestHeldFrame(t *testing.T) {
 		t.Errorf("Stats %+v, want a frame delivered and one dropped", s)
 	}
 }
+
+// Segments that follow each other within a batch are put together; what the kernel
+// has put together passes as it is, behind what came before it.
+func TestMerge(t *testing.T) {
+	for _, tt := range []struct {
+		opts Options
+		want []int // payload of each packet
+		then Stats
+	}{
+		{Options{}, []int{200, 60000, 300}, Stats{RxCoalesced: 5, RxGSO: 1}},
+		{Options{NoOffload: true}, []int{100, 100, 60000, 100, 100, 100}, Stats{RxGSO: 1}},
+	} {
+		e, w := newTestEndpoint(t, TAP, tt.opts)
+		seq := 0
+		for _, payload := range []int{100, 100, 60000, 100, 100, 100} {
+			h := vnet.Header{Flags: vnet.FlagDataValid}
+			if payload > 1500 {
+				h.GSOType, h.GSOSize = vnet.GSOTCPv4, 1448
+			}
+			b := ipv4TCP(payload, 0)
+			segment := header.TCP(b[header.EthernetMinimumSize+header.IPv4MinimumSize:])
+			segment.SetSequenceNumber(uint32(seq))
+			segment.SetFlags(uint8(header.TCPFlagAck))
+			if err := w.Peer.Send(raw(h, b)); err != nil {
+				t.Fatal(err)
+			}
+			seq += payload
+		}
+		c := newCollector()
+		e.Attach(c)
+		for i, want := range tt.want {
+			pkt := <-c.packets
+			if got := pkt.Data().Size() - header.IPv4MinimumSize - header.TCPMinimumSize; got != want {
+				t.Errorf("packet %d has %d bytes of payload, want %d", i+1, got, want)
+			}
+			pkt.DecRef()
+		}
+		s := e.Stats()
+		if s.RxFrames != 6 || s.RxCoalesced != tt.then.RxCoalesced || s.RxGSO != tt.then.RxGSO || s.RxDropped() != 0 {
+			t.Errorf("%+v, want 6 frames and %+v", s, tt.then)
+		}
+	}
+}

@@ -11,6 +11,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
+	"github.com/plumbline/plumbline/linkendpoints/internal/endpoint"
 	"github.com/plumbline/plumbline/linkendpoints/internal/frame"
 	"github.com/plumbline/plumbline/linkendpoints/internal/lifecycle"
 	"github.com/plumbline/plumbline/linkendpoints/internal/vnet"
@@ -24,6 +25,10 @@ const (
 	headSize = 2048
 	tailSize = buffer.MaxChunkSize
 )
+
+// batchSize is how many segments are held at most before the stack gets those that
+// were put together.
+const batchSize = 64
 
 // maxReadErrors is how many reads may fail in a row before the device counts
 // as gone.
@@ -47,6 +52,9 @@ type rxQueue struct {
 	// stopped, and is for the next one; 0 for none.
 	held int
 
+	merge endpoint.Merger
+	batch int // how many frames merge has taken since the last flush
+
 	waiter *lifecycle.Waiter
 	// early is the length of a frame that was read while waiting, and earlyErrno
 	// why there is none.
@@ -57,12 +65,15 @@ type rxQueue struct {
 // newRxQueue makes a queue that reads fd, which belongs to its txQueue.
 func newRxQueue(e *Endpoint, fd int) *rxQueue {
 	q := &rxQueue{e: e, fd: fd}
+	q.merge.Init(e.linkHeaderSize())
 	q.waiter = lifecycle.NewWaiter(fd, 0, q.readEarly)
 	return q
 }
 
 // run receives until s stops or the device is gone.
 func (q *rxQueue) run(s *lifecycle.Session) {
+	q.merge.Begin(s)
+	defer q.flush()
 	if n := q.held; n > 0 && !s.Stopping() {
 		q.held = 0
 		q.receive(s, n)
@@ -71,6 +82,7 @@ func (q *rxQueue) run(s *lifecycle.Session) {
 	for !s.Stopping() {
 		n, errno := q.read()
 		if errno == unix.EAGAIN {
+			q.flush()
 			n, errno = q.wait(s)
 		}
 		switch {
@@ -219,7 +231,33 @@ func (q *rxQueue) receive(s *lifecycle.Session, n int) {
 	if h.GSOType != vnet.GSONone {
 		c.gso.Add(1)
 	}
+	if q.merges(h, pktType, len(tail)) && q.merge.Add(head, proto) {
+		if q.batch++; q.batch == batchSize {
+			q.flush()
+		}
+		return
+	}
 	q.deliver(s.Dispatcher, proto, pktType, l2, n)
+}
+
+// merges says whether a frame may be put together with others. What came before
+// one that may not, and may be of the same flow, is delivered.
+func (q *rxQueue) merges(h vnet.Header, pktType tcpip.PacketType, tail int) bool {
+	if !q.e.offload || pktType != tcpip.PacketHost {
+		return false
+	}
+	if h.GSOType != vnet.GSONone || tail > 0 {
+		// Somebody else has put it together, or it is long enough by itself.
+		q.flush()
+		return false
+	}
+	return true
+}
+
+// flush delivers the segments that were put together.
+func (q *rxQueue) flush() {
+	q.batch = 0
+	q.merge.Flush()
 }
 
 // verify checks what the kernel did not vouch for and counts the outcome.

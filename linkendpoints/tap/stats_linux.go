@@ -11,6 +11,9 @@ type Stats struct {
 	RxFrames, RxBytes uint64
 	// RxGSO of the RxFrames were segments of more than one MSS.
 	RxGSO uint64
+	// RxCoalesced of the RxFrames were segments that the stack got together with
+	// others, as one packet.
+	RxCoalesced uint64
 	// RxPartialChecksum of the RxFrames came without a checksum from the
 	// kernel's own transport.
 	RxPartialChecksum uint64
@@ -29,7 +32,8 @@ type Stats struct {
 	RxDroppedChecksum uint64
 	// RxDroppedOtherHost frames were for another unicast Ethernet address.
 	RxDroppedOtherHost uint64
-	// RxDroppedDetached frames arrived as the stack let go of the endpoint.
+	// RxDroppedDetached frames arrived as the stack let go of the endpoint. Those
+	// that waited to be put together with others are RxFrames as well.
 	RxDroppedDetached uint64
 	// RxErrors counts reads that failed. The endpoint went on unless the device
 	// was gone.
@@ -85,6 +89,7 @@ func (e *Endpoint) Stats() Stats {
 		s.RxFrames += c.frames.Load()
 		s.RxBytes += c.bytes.Load()
 		s.RxGSO += c.gso.Load()
+		s.RxCoalesced += q.merge.Coalesced.Load()
 		s.RxPartialChecksum += c.partial.Load()
 		s.RxVerified += c.verified.Load()
 		s.RxDroppedShort += c.short.Load()
@@ -93,7 +98,7 @@ func (e *Endpoint) Stats() Stats {
 		s.RxDroppedMalformed += c.malformed.Load()
 		s.RxDroppedChecksum += c.checksum.Load()
 		s.RxDroppedOtherHost += c.otherHost.Load()
-		s.RxDroppedDetached += c.detached.Load()
+		s.RxDroppedDetached += c.detached.Load() + q.merge.Detached.Load()
 		s.RxErrors += c.errors.Load()
 	}
 	for _, q := range e.tx {

@@ -13,8 +13,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 
+	"github.com/plumbline/plumbline/linkendpoints/internal/endpoint"
 	"github.com/plumbline/plumbline/linkendpoints/internal/frame"
-	"github.com/plumbline/plumbline/linkendpoints/internal/gro"
 	"github.com/plumbline/plumbline/linkendpoints/internal/lifecycle"
 	"github.com/plumbline/plumbline/linkendpoints/internal/vnet"
 )
@@ -38,10 +38,10 @@ type rxQueue struct {
 
 	chain   []unix.XDPDesc // of the frame at hand
 	pieces  [][]byte       // what they describe
+	merge   endpoint.Merger
 	session *lifecycle.Session
 	waiter  *lifecycle.Waiter
-	gro     gro.Table // segments of the batch at hand
-	touched byte      // so that prefetch has a result
+	touched byte // so that prefetch has a result
 }
 
 // newRxQueue makes a queue all of whose chunks are with the kernel.
@@ -50,7 +50,7 @@ func newRxQueue(e *Endpoint, k *socket, f frames) *rxQueue {
 		f.lent[i] = true
 	}
 	q := &rxQueue{e: e, k: k, frames: f}
-	q.gro.Deliver = q.deliverGroup
+	q.merge.Init(header.EthernetMinimumSize)
 	q.waiter = lifecycle.NewWaiter(k.fd, idleInterval, q.ready)
 	return q
 }
@@ -77,6 +77,7 @@ func (q *rxQueue) run(s *lifecycle.Session) {
 func (q *rxQueue) batch(s *lifecycle.Session, n uint32) {
 	q.e.delivering.Add(1)
 	q.session = s
+	q.merge.Begin(s)
 	q.prefetch(min(n, batchSize))
 	var done, refilled uint32
 	for done < min(n, batchSize) && !s.Stopping() {
@@ -87,7 +88,7 @@ func (q *rxQueue) batch(s *lifecycle.Session, n uint32) {
 	}
 	q.k.fill.publish(refilled)
 	q.k.rx.release(done)
-	q.gro.Flush()
+	q.merge.Flush()
 	if q.k.fill.needWakeup() {
 		q.poke()
 	}
@@ -192,7 +193,7 @@ func (q *rxQueue) receive(s *lifecycle.Session) {
 	}
 	c.frames.Add(1)
 	c.bytes.Add(uint64(size))
-	if pktType == tcpip.PacketHost && !q.e.options.NoOffload && q.gro.Add(piece, header.EthernetMinimumSize, proto) {
+	if pktType == tcpip.PacketHost && !q.e.options.NoOffload && q.merge.Add(piece, proto) {
 		return
 	}
 	frame.Deliver(s.Dispatcher, proto, pktType, header.EthernetMinimumSize, buffer.MakeWithView(buffer.NewViewWithData(piece)))
@@ -216,25 +217,10 @@ func (q *rxQueue) receiveMany(proto tcpip.NetworkProtocolNumber, pktType tcpip.P
 	c.frames.Add(1)
 	c.bytes.Add(uint64(size))
 	c.multi.Add(1)
-	q.gro.Flush() // what came before it may be of the same flow
+	q.merge.Flush() // what came before it may be of the same flow
 	payload := buffer.MakeWithView(head)
 	_ = payload.Append(tail)
 	frame.Deliver(q.session.Dispatcher, proto, pktType, header.EthernetMinimumSize, payload)
-}
-
-// deliverGroup delivers segments that were put together.
-func (q *rxQueue) deliverGroup(b buffer.Buffer, segments int) {
-	if q.session.Stopping() {
-		q.counters.detached.Add(uint64(segments))
-		b.Release()
-		return
-	}
-	if segments > 1 {
-		q.counters.coalesced.Add(uint64(segments))
-	}
-	link, _ := b.PullUp(0, header.EthernetMinimumSize)
-	proto := header.Ethernet(link.AsSlice()).Type()
-	frame.Deliver(q.session.Dispatcher, proto, tcpip.PacketHost, header.EthernetMinimumSize, b)
 }
 
 // verify checks the checksums of a packet and counts the outcome.

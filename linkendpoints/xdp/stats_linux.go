@@ -103,7 +103,7 @@ func (s Stats) TxRefused() uint64 { return s.TxRefusedFull + s.TxRefusedDown + s
 
 // rxCounters are the counters of one receive queue. Only its goroutine adds.
 type rxCounters struct {
-	frames, bytes, multi, partial, coalesced, detached               atomic.Uint64
+	frames, bytes, multi, partial                                    atomic.Uint64
 	descriptor, short, giant, malformed, checksum, otherHost, errors atomic.Uint64
 }
 
@@ -121,8 +121,8 @@ func (e *Endpoint) Stats() Stats {
 		c := &q.counters
 		s.RxFrames += c.frames.Load()
 		s.RxBytes += c.bytes.Load()
-		s.RxCoalesced += c.coalesced.Load()
-		s.RxDroppedDetached += c.detached.Load()
+		s.RxCoalesced += q.merge.Coalesced.Load()
+		s.RxDroppedDetached += q.merge.Detached.Load()
 		s.RxMultiBuffer += c.multi.Load()
 		s.RxPartialChecksum += c.partial.Load()
 		s.RxDroppedDescriptor += c.descriptor.Load()
