@@ -29,6 +29,7 @@ func Families() []Family {
 		{Name: "short", About: "a flow of a certain size each 200 ms on the average, 50 Mbit/s, 40 ms", Variants: []string{"10KB", "100KB", "1MB", "10KB-bulk", "100KB-bulk", "1MB-bulk"}, build: buildShort},
 		{Name: "trace", About: "a link with the varying rate of a cellular network", build: buildTrace},
 		{Name: "aqm", About: "four flows, 50 Mbit/s, 40 ms, under queue management", Variants: []string{"fifo", "codel", "fq-codel", "pie"}, build: buildAQM},
+		{Name: "deviation", About: "one number each where gVisor's TCP departs from the RFCs, with its range; algorithm and duration are fixed", Variants: deviationVariants(), build: buildDeviation},
 	}
 }
 

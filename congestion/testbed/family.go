@@ -74,7 +74,7 @@ func (f *Family) scenarios(p *Params, variant string) []*Scenario {
 			s.About = f.About
 		}
 		s.Seed = p.Seed
-		if p.Duration > 0 {
+		if p.Duration > 0 && s.check == nil {
 			s.Stretch(p.Duration)
 		}
 	}

@@ -3,6 +3,7 @@ package testbed
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -56,6 +57,9 @@ func (f *flow) connect() {
 	if err := f.sender.ep.SetSockOpt(&cc); err != nil {
 		f.fail(fmt.Errorf("set congestion control %q: %v", cc, err))
 		return
+	}
+	if f.spec.writes != nil {
+		f.sender.ep.SocketOptions().SetDelayOption(false)
 	}
 	if e, ok := f.sender.ep.(*tcpx.Endpoint); ok {
 		// The buffer limits nothing, but most of what it could hold would only wait there, and take memory in each of many flows.
@@ -113,10 +117,35 @@ func (f *flow) available() int64 {
 	if f.spec.Bytes > 0 {
 		n = min(n, f.spec.Bytes-f.written)
 	}
+	if f.spec.writes != nil {
+		n = min(n, f.due()-f.written)
+	}
 	if f.spec.Rate > 0 {
 		n = min(n, int64(f.spec.Rate.Bytes(f.world.clock.Elapsed()-f.spec.Start))-f.written)
 	}
 	return max(n, 0)
+}
+
+// due returns how much the application should have written by now, and comes back for the rest.
+func (f *flow) due() int64 {
+	now, total := f.world.clock.Elapsed()-f.spec.Start, int64(0)
+	for _, w := range f.spec.writes {
+		if w.at > now {
+			if !f.ticking {
+				f.ticking = true
+				f.world.clock.AfterFunc(w.at-now, f.tick)
+			}
+			break
+		}
+		total += w.bytes
+	}
+	return total
+}
+
+// tick lets the application act.
+func (f *flow) tick() {
+	f.ticking = false
+	f.sender.wake()
 }
 
 // waitForData comes back when an application with a rate has a segment more.
@@ -126,10 +155,7 @@ func (f *flow) waitForData() {
 	}
 	f.ticking = true
 	wait := time.Duration(SegmentPayload * 8 * float64(time.Second) / float64(f.spec.Rate))
-	f.world.clock.AfterFunc(max(wait, time.Microsecond), func() {
-		f.ticking = false
-		f.sender.wake()
-	})
+	f.world.clock.AfterFunc(max(wait, time.Microsecond), f.tick)
 }
 
 // receive reads everything that has arrived.
@@ -180,12 +206,21 @@ func (f *flow) observe() view {
 		v.cwnd, v.srtt, v.pacing = i.SndCwndBytes, i.RTT, i.PacingRate
 		segments := int64(i.Unacked) - int64(i.Sacked) - int64(i.Lost) + int64(i.Retrans)
 		v.inFlight = uint64(max(segments, 0)) * uint64(i.SndMSS)
+		v.ssthresh = limited(i.SndSsthresh)
 		v.algorithm = i.Congestion
 		return v
 	}
 	var o tcpip.TCPInfoOption
 	if err := f.sender.ep.GetSockOpt(&o); err == nil {
-		v.cwnd, v.srtt = uint64(o.SndCwnd)*SegmentPayload, o.RTT
+		v.cwnd, v.srtt, v.ssthresh = uint64(o.SndCwnd)*SegmentPayload, o.RTT, limited(o.SndSsthresh)
 	}
 	return v
+}
+
+// limited returns a slow start threshold in segments, 0 if it is one of those that stand for none.
+func limited(ssthresh uint32) uint32 {
+	if ssthresh >= math.MaxInt32 {
+		return 0
+	}
+	return ssthresh
 }

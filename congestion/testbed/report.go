@@ -42,6 +42,18 @@ var columns = []column{
 	{"FCT p50", detail(func(d *Detail) string { return unless(d.CompletionP50Ms == 0, "%.0f", d.CompletionP50Ms) }), nil},
 	{"p95 ms", detail(func(d *Detail) string { return unless(d.CompletionP95Ms == 0, "%.0f", d.CompletionP95Ms) }), nil},
 	{"late p99", detail(func(d *Detail) string { return d.late() }), nil},
+	{"measured", func(r *Result) string {
+		if r.Check == nil {
+			return ""
+		}
+		return strings.TrimSpace(fmt.Sprintf("%.4g %s", r.Check.Value, r.Check.Unit))
+	}, nil},
+	{"right", func(r *Result) string {
+		if r.Check == nil {
+			return ""
+		}
+		return fmt.Sprintf("%.3g to %.3g: %s", r.Check.Least, r.Check.Most, map[bool]string{true: "yes", false: "NO"}[r.Check.OK()])
+	}, nil},
 	{"sim s", func(r *Result) string { return fmt.Sprintf("%.0f", r.SimSeconds) }, nil},
 	{"wall s", func(r *Result) string { return fmt.Sprintf("%.1f", r.WallSeconds) }, nil},
 }

@@ -31,6 +31,9 @@ type Result struct {
 	WallSeconds float64 `json:"wall_s"`
 	SimSeconds  float64 `json:"sim_s"`
 
+	// Check is the number that a scenario of the family "deviation" measures, nil in others.
+	Check *Check `json:"check,omitempty"`
+
 	// Detail is what else the run found. It is nil in a result that was read from JSON.
 	Detail *Detail `json:"-"`
 }

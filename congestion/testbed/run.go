@@ -55,6 +55,11 @@ func Run(ctx context.Context, s *Scenario, opts Options) (*Result, error) {
 	if err != nil {
 		return nil, fmt.Errorf("scenario %s: %w", s.Name, err)
 	}
+	if w, ok := l.(*world); ok {
+		if err := w.evaluate(r); err != nil {
+			return nil, fmt.Errorf("scenario %s, stack %s: %w", s.Name, s.Stack(), err)
+		}
+	}
 	r.WallSeconds = time.Since(began).Seconds()
 	return r, nil
 }
@@ -90,6 +95,7 @@ type view struct {
 	finished time.Duration
 	// The rest is what the sender's endpoint tells of the connection.
 	cwnd, inFlight uint64 // bytes
+	ssthresh       uint32 // segments; 0 if there is no limit
 	srtt           time.Duration
 	pacing         uint64 // bytes per second; 0 if it does not pace
 	retransmits    uint64

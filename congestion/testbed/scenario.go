@@ -22,6 +22,9 @@ type Scenario struct {
 	Seed uint64
 	// MTU is that of the path, in bytes; 0 means 1500.
 	MTU uint32
+
+	// check is what a scenario of the family "deviation" measures, nil in others.
+	check *check
 }
 
 // Flow is one connection, whose sender is on the left.
@@ -36,6 +39,9 @@ type Flow struct {
 	Delay time.Duration
 	// Rate is that at which the application has data, in bits a second; 0 means always.
 	Rate emulated.BitRate
+
+	// writes are what an application of a scenario with a check writes, and when; nil means as much as it can.
+	writes []write
 }
 
 // SegmentPayload is how much a full segment carries on a path of 1500 bytes: IPv4, TCP and timestamps take the rest.

@@ -24,6 +24,9 @@ type world struct {
 	pairs    []*pair
 	flows    []*flow
 
+	// recording is what a check sees of the sender, nil without a check.
+	recording *recording
+
 	// mu guards ready: goroutines of a stack may notify.
 	mu sync.Mutex
 	// ready are the connections that have something to do, and turn those being served.
@@ -55,6 +58,9 @@ func address(side, pair int) tcpip.Address {
 // newWorld builds everything; nothing has happened yet.
 func newWorld(s *Scenario, opts *Options) (*world, error) {
 	w := &world{scenario: s, clock: vclock.New()}
+	if s.check != nil {
+		w.recording = &recording{clock: w.clock, start: w.clock.NowMonotonic()}
+	}
 	for i := range s.Flows {
 		f := newFlow(w, i, &s.Flows[i])
 		f.pair = w.pairFor(&s.Flows[i])
@@ -132,6 +138,9 @@ func (w *world) makeStack(p *pair, i, side int, link stack.LinkEndpoint, opts *O
 			return nil, err
 		}
 	}
+	if side == 0 && w.recording != nil {
+		link = w.recording.record(link)
+	}
 	seed := w.scenario.Seed<<16 | uint64(i)<<1 | uint64(side)
 	s := stack.New(stack.Options{
 		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol},
@@ -191,12 +200,33 @@ func (w *world) runUntil(_ context.Context, t time.Duration) error {
 			break
 		}
 		w.settle()
+		if w.recording != nil {
+			v := w.flows[0].observe()
+			w.recording.look(&v)
+		}
 	}
 	for _, f := range w.flows {
 		if f.err != nil {
 			return f.err
 		}
 	}
+	return nil
+}
+
+// evaluate makes the check of the scenario.
+func (w *world) evaluate(r *Result) error {
+	c := w.scenario.check
+	if c == nil {
+		return nil
+	}
+	w.recording.duplicates = w.path.Forward().Duplicated
+	value, err := c.measure(w.recording)
+	if err != nil {
+		return err
+	}
+	r.Check = new(Check)
+	*r.Check = c.Check
+	r.Check.Value = value
 	return nil
 }
 
