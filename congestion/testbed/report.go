@@ -34,6 +34,7 @@ var columns = []column{
 	{"p95", func(r *Result) string { return fmt.Sprintf("%.1f", r.QueueP95Ms) }, nil},
 	{"p99 ms", detail(func(d *Detail) string { return fmt.Sprintf("%.1f", d.QueueP99Ms) }), nil},
 	{"dropped", detail(func(d *Detail) string { return fmt.Sprint(d.Dropped) }), nil},
+	{"lost", detail(func(d *Detail) string { return unless(d.DropRate == 0, "%.2f%%", 100*d.DropRate) }), nil},
 	{"retrans", func(r *Result) string { return fmt.Sprint(r.Retransmits) }, func(f *FlowResult) string { return fmt.Sprint(f.Retransmits) }},
 	{"RTOs", func(r *Result) string { return fmt.Sprint(r.RTOs) }, func(f *FlowResult) string { return fmt.Sprint(f.RTOs) }},
 	{"Jain", func(r *Result) string { return unless(r.Flows < 2, "%.3f", r.Jain) }, nil},
