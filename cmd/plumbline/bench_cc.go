@@ -200,7 +200,7 @@ func (f *benchCCFlags) expand() ([]*testbed.Scenario, error) {
 		}
 	}
 	if len(all) == 0 {
-		return nil, errors.New("nothing to run: these scenarios need more than one algorithm")
+		return nil, errors.New("nothing to run: these scenarios need more than one algorithm, or another stack")
 	}
 	return shard.Select(all), nil
 }

@@ -2,6 +2,7 @@ package testbed
 
 import (
 	"fmt"
+	"sync"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -35,6 +36,8 @@ type check struct {
 
 // recording is what a check sees of the sender: its packets, and its window after each event.
 type recording struct {
+	// mu guards what the link notes: a stack may send from several goroutines. While a check is made none runs.
+	mu      sync.Mutex
 	packets []packetSeen
 	windows []windowSeen
 	start   tcpip.MonotonicTime
@@ -78,7 +81,8 @@ type recorder struct {
 	nested.Endpoint
 	child stack.LinkEndpoint
 	*recording
-	first, firstSeen uint32 // sequence number of the first byte, 1 once it is known
+	connected bool   // a SYN has left
+	first     uint32 // sequence number of the first byte
 }
 
 // record wraps the sender's link.
@@ -91,22 +95,27 @@ func (r *recording) record(child stack.LinkEndpoint) stack.LinkEndpoint {
 // WritePackets implements stack.LinkEndpoint.
 func (r *recorder) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
 	for _, p := range pkts.AsSlice() {
-		h := header.TCP(p.TransportHeader().Slice())
-		if len(h) < header.TCPMinimumSize {
-			continue
-		}
-		if h.Flags()&header.TCPFlagSyn != 0 {
-			r.first, r.firstSeen = h.SequenceNumber()+1, 1
-		}
-		n := p.Data().Size()
-		if n == 0 || r.firstSeen == 0 {
-			continue
-		}
-		seq := h.SequenceNumber() - r.first
-		r.packets = append(r.packets, packetSeen{at: r.now(), seq: seq, length: n, again: seq < r.highest})
-		r.highest = max(r.highest, seq+uint32(n))
+		r.leaving(header.TCP(p.TransportHeader().Slice()), p.Data().Size())
 	}
 	return r.child.WritePackets(pkts)
+}
+
+// leaving notes a segment with n bytes of data.
+func (r *recorder) leaving(h header.TCP, n int) {
+	if len(h) < header.TCPMinimumSize {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if h.Flags()&header.TCPFlagSyn != 0 {
+		r.first, r.connected = h.SequenceNumber()+1, true
+	}
+	if n == 0 || !r.connected {
+		return
+	}
+	seq := h.SequenceNumber() - r.first
+	r.packets = append(r.packets, packetSeen{at: r.now(), seq: seq, length: n, again: seq < r.highest})
+	r.highest = max(r.highest, seq+uint32(n))
 }
 
 // DeliverNetworkPacket implements stack.NetworkDispatcher.
@@ -114,7 +123,9 @@ func (r *recorder) DeliverNetworkPacket(protocol tcpip.NetworkProtocolNumber, pk
 	if b := header.IPv4(pkt.Data().AsRange().ToSlice()); len(b) >= header.IPv4MinimumSize && len(b) >= int(b.HeaderLength())+header.TCPMinimumSize {
 		h := header.TCP(b[b.HeaderLength():])
 		if h.Flags()&(header.TCPFlagSyn|header.TCPFlagAck) == header.TCPFlagAck {
+			r.mu.Lock()
 			r.packets = append(r.packets, packetSeen{at: r.now(), received: true, ack: h.AckNumber() - r.first, dsack: isDSACK(h)})
+			r.mu.Unlock()
 		}
 	}
 	r.Endpoint.DeliverNetworkPacket(protocol, pkt)
