@@ -86,14 +86,6 @@ const (
 // deviations are the scenarios of the family "deviation".
 func deviations() []deviation {
 	return []deviation{
-		regrowth(833, 25*time.Second),
-		{
-			name: "cubic-idle", algorithm: "cubic",
-			about: "60 s of silence after a loss: how far does one ACK open the window then?",
-			check: check{Check{Quantity: "largest growth by one ACK after a minute", Unit: "segments", Source: "RFC 9438 §4.2, §5.8", Least: 0, Most: 2}, measureIdle},
-			path:  lossy(20*emulated.Mbps, 40*ms, 60), duration: 68 * time.Second,
-			writes: []write{{0, 2 << 20}, {pauseEnds, 2 << 20}},
-		},
 		{
 			name: "second-rto", algorithm: "cubic",
 			about: "an outage of several time-outs: what threshold is left?",
@@ -160,6 +152,14 @@ func deviations() []deviation {
 			check: check{Check{Quantity: "largest burst", Unit: "segments", Source: "a millisecond at the pacing rate, draft-ietf-ccwg-bbr §5.6.3", Least: 1, Most: 4}, measureBurst},
 			path:  lossy(10*emulated.Mbps, 40*ms), duration: time.Second,
 			writes: []write{{0, 200_000}, {burstAt, 100_000}},
+		},
+		regrowth(833, 25*time.Second),
+		{
+			name: "cubic-idle", algorithm: "cubic",
+			about: "60 s of silence after a loss: how far does one ACK open the window then?",
+			check: check{Check{Quantity: "largest growth by one ACK after a minute", Unit: "segments", Source: "RFC 9438 §4.2, §5.8", Least: 0, Most: 2}, measureIdle},
+			path:  lossy(20*emulated.Mbps, 40*ms, 60), duration: 68 * time.Second,
+			writes: []write{{0, 2 << 20}, {pauseEnds, 2 << 20}},
 		},
 	}
 }
