@@ -246,6 +246,9 @@ func (f *conformFlags) loadCorpus(s *runner.Suite) error {
 	if f.shell || f.packetdrill != "" {
 		s.Options.Shell = f.corpus
 	}
+	if f.packetdrill != "" {
+		s.Options.MaxRealTime = 0 // packetdrill has no limit either
+	}
 	s.Options.ReadFile = readBelow(f.corpus)
 	return nil
 }

@@ -371,7 +371,13 @@ func (h *host) write(c target.Write, f *file) (target.Pending, error) {
 		f.deferred = false
 		return h.start(h.blockingSend(c, to), 0), nil
 	}
+	full := false
 	try := func() (target.Result, bool) {
+		// A call that waits is woken when there is a good deal of room, not
+		// the first octet.
+		if full && ready(c.FD, unix.POLLOUT) == 0 {
+			return target.Result{}, false
+		}
 		for {
 			n, err := unix.SendmsgBuffers(int(c.FD), remaining(data, c.Parts, taken), nil, to, flags)
 			taken += max(n, 0)
@@ -379,6 +385,7 @@ func (h *host) write(c target.Write, f *file) (target.Pending, error) {
 			case err == nil && taken < len(data) && n > 0:
 				continue
 			case err == unix.EAGAIN && wait:
+				full = true
 				return target.Result{}, false
 			case err != nil && taken == 0:
 				return failed(err), true
@@ -404,6 +411,8 @@ func (h *host) blockingSend(c target.Write, to unix.Sockaddr) *op {
 	_ = unix.SetNonblock(fd, false)
 	done := make(chan target.Result, 1)
 	go func() {
+		hurry()
+		defer relax()
 		n, err := unix.SendmsgBuffers(fd, buffers, nil, to, flags)
 		if err != nil {
 			done <- failed(err)

@@ -1,6 +1,7 @@
 package tcb
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/plumbline/plumbline/congestion"
@@ -29,7 +30,7 @@ type Info struct {
 	SndMSS, RcvMSS, AdvMSS uint32
 	// Unacked, Sacked, Lost, Retrans are in segments, as in Linux: outstanding, SACKed, marked lost, retransmitted and outstanding.
 	Unacked, Sacked, Lost, Retrans uint32
-	// LastDataSent, LastDataRecv, LastAckRecv are the times since.
+	// LastDataSent, LastDataRecv, LastAckRecv are the times since; LastDataRecv counts from the handshake until data comes.
 	LastDataSent, LastDataRecv, LastAckRecv time.Duration
 	// PMTU is the path MTU bound as payload plus options, in bytes.
 	PMTU uint32
@@ -84,7 +85,7 @@ func (t *TCB) FillInfo(now Time, i *Info) {
 		SegsOut: st.segsOut, SegsIn: st.segsIn, DataSegsOut: st.dataOut, DataSegsIn: st.dataIn,
 		NotsentBytes: uint32(t.unsent()), Delivered: st.delivered, DeliveredCE: t.deliveredCE, DSACKDups: st.dsackDups, RcvOOOPack: st.outOfOrder,
 	}
-	i.LastDataSent, i.LastDataRecv, i.LastAckRecv = since(now, t.lastSend), since(now, t.lastText), since(now, t.lastAck)
+	i.LastDataSent, i.LastDataRecv, i.LastAckRecv = since(now, t.lastSend), since(now, cmp.Or(t.lastText, t.tune.since)), since(now, t.lastAck)
 	switch {
 	case t.sender != nil:
 		t.senderInfo(now, i)
