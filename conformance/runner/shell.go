@@ -18,13 +18,19 @@ const maxSource = 1 << 20
 // else is unsupported, unless Options.Shell lets a shell run it.
 func (r *run) command(c *script.Command) error {
 	err := r.shell(c.Text, path.Dir(r.script.Name), false)
-	if host, ok := r.target.(target.Host); ok && r.opt.Shell != "" && target.IsUnsupported(err) != nil {
-		return r.inShell(host, c)
+	if r.hasShell() && target.IsUnsupported(err) != nil {
+		return r.inShell(r.target.(target.Host), c)
 	}
 	if err == nil && r.event != nil {
 		r.log(Other, nil, c.String())
 	}
 	return err
+}
+
+// hasShell reports whether commands can be run in a shell.
+func (r *run) hasShell() bool {
+	_, isHost := r.target.(target.Host)
+	return isHost && r.opt.Shell != ""
 }
 
 // inShell runs a command in a shell. As in packetdrill, one that fails ends the
@@ -42,15 +48,14 @@ func (r *run) inShell(host target.Host, c *script.Command) error {
 
 // cleanUp runs the final commands of the script, if commands are run at all.
 func (r *run) cleanUp() {
-	host, ok := r.target.(target.Host)
-	if !ok || r.opt.Shell == "" {
+	if !r.hasShell() {
 		return
 	}
 	for _, c := range r.script.Cleanup {
 		if err := r.shell(c.Text, path.Dir(r.script.Name), true); target.IsUnsupported(err) == nil {
 			continue
 		}
-		if err := r.inShell(host, c); err != nil {
+		if err := r.inShell(r.target.(target.Host), c); err != nil {
 			r.note("a final command: %v", err)
 		}
 	}
@@ -187,6 +192,8 @@ func (r *run) shellCommand(words []string, dir string, profile bool) error {
 		return r.sysctl(words[1:], profile)
 	case strings.HasPrefix(name, "sysctl_restore"):
 		return nil
+	case !profile && r.hasShell() && (name == "ip" || name == "tc"):
+		return target.Unsupportedf("the command %q", strings.Join(words, " ")) // the shell's to run
 	case name == "ip" && len(words) > 2 && words[1] == "tcp_metrics" && words[2] == "flush":
 		return nil
 	case name == "tc" && (profile || len(words) > 2 && words[1] == "qdisc" && strings.HasPrefix(words[2], "del")):

@@ -95,6 +95,7 @@ func open(cfg target.Config) (target.Target, error) {
 		if err != nil {
 			return
 		}
+		_ = schedule(unix.SCHED_FIFO, 1) // as hurry
 		for f := range h.thread {
 			f()
 		}
