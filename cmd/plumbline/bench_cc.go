@@ -26,9 +26,11 @@ type benchCCFlags struct {
 	duration                      time.Duration
 	seed                          uint64
 	parallel                      int
+	rounds                        int
+	compareLinux                  bool
 	shard                         string
 	list                          bool
-	scenarioChosen                bool
+	chosen                        func(flag string) bool
 	json, html, pcapng            string
 }
 
@@ -36,6 +38,19 @@ type benchCCFlags struct {
 var (
 	defaultCCScenarios  = []string{"clean", "loss/1%", "bufferbloat/10bdp"}
 	defaultCCAlgorithms = []string{"reno", "cubic", "bbr"}
+)
+
+// What --compare-linux runs unless other flags say otherwise.
+var (
+	compareScenarios  = []string{"clean", "loss/0.1%", "loss/1%", "bufferbloat/10bdp"}
+	compareAlgorithms = []string{"reno", "cubic", "bbr1"}
+)
+
+const (
+	compareRounds = 5
+	maxRounds     = 1000
+	// retries is how often a run in real time is repeated when the machine was too busy.
+	retries = 2
 )
 
 // newBenchCCCommand builds `plumbline bench cc`.
@@ -51,7 +66,12 @@ same results, however fast the machine is.
 Goodput, the time that packets wait in the queue and Jain's index of fairness are
 those of the steady state, without a warm-up at the start; drops, retransmits
 and time-outs are those of the whole run. "of max" is the share of what the link
-can carry beside headers, or, for a single flow among others, of all goodput.`,
+can carry beside headers, or, for a single flow among others, of all goodput.
+
+The stack linux is this machine's kernel: two network namespaces over TAP devices
+and the same emulator, in real time, which takes root. "late p99" is by how many
+milliseconds the emulator missed its time, with a ! if that is too much for the
+run to mean anything. The kernel's bbr is BBR's first version: bbr1.`,
 		Example: `  # Reno, CUBIC and BBR on three scenarios.
   plumbline bench cc
 
@@ -70,12 +90,15 @@ can carry beside headers, or, for a single flow among others, of all goodput.`,
   # Scenarios of one's own, with all algorithms.
   plumbline bench cc --file scenarios.yaml
 
+  # tcpx beside the TCP of this machine's kernel, in real time: an hour.
+  sudo plumbline bench cc --compare-linux
+
   # A large sweep in three parts, as in a CI matrix, and their union.
   plumbline bench cc --scenario coexist --shard 1/3 --json part1.json
   plumbline bench cc merge part1.json part2.json part3.json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			f.scenarioChosen = cmd.Flags().Changed("scenario")
+			f.chosen = cmd.Flags().Changed
 			return f.run(cmd.Context(), chosenFlags(cmd), cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
@@ -87,6 +110,9 @@ can carry beside headers, or, for a single flow among others, of all goodput.`,
 	fl.DurationVar(&f.duration, "duration", 0, "virtual time of each scenario (default its own)")
 	fl.Uint64Var(&f.seed, "seed", 1, "seed of all that is random")
 	fl.IntVar(&f.parallel, "parallel", 0, "how many scenarios to run at a time (default the number of CPUs)")
+	fl.IntVar(&f.rounds, "rounds", 1, "how often to run each scenario, each time with the next seed: reported are medians")
+	fl.BoolVar(&f.compareLinux, "compare-linux", false, fmt.Sprintf("compare with the kernel's TCP: unless other flags choose, --stack tcpx,linux --cc %s --scenario %s --rounds %d; status 1 if they differ by more than 10%% (bbr1: 15%%)",
+		strings.Join(compareAlgorithms, ","), strings.Join(compareScenarios, ","), compareRounds))
 	fl.StringVar(&f.shard, "shard", "", "run only part i of n of the scenarios, as in 2/5")
 	fl.BoolVar(&f.list, "list", false, "list the scenarios and stop")
 	fl.StringVar(&f.json, "json", "", "write the results in JSON to this file, - for the standard output")
@@ -103,7 +129,10 @@ func chosenFlags(cmd *cobra.Command) string {
 		switch f.Name {
 		case "json", "html", "pcapng", "parallel":
 		default:
-			line += fmt.Sprintf(" --%s %s", f.Name, strings.Trim(f.Value.String(), "[]"))
+			line += " --" + f.Name
+			if f.Value.Type() != "bool" {
+				line += " " + strings.Trim(f.Value.String(), "[]")
+			}
 		}
 	})
 	return line
@@ -123,6 +152,7 @@ func (f *benchCCFlags) run(ctx context.Context, commandLine string, stdout, stde
 	if f.list {
 		return listScenarios(stdout)
 	}
+	f.applyComparison()
 	scenarios, err := f.expand()
 	if err != nil {
 		return usageErrorf("bench cc: %w", err)
@@ -143,7 +173,10 @@ func (f *benchCCFlags) run(ctx context.Context, commandLine string, stdout, stde
 	log.SetTarget(log.GoogleEmitter{Writer: &log.Writer{Next: io.Discard}})
 
 	bar := newProgressLine(stderr)
-	sweep := testbed.Sweep{Scenarios: scenarios, Parallel: f.parallel, Progress: bar.update}
+	sweep := testbed.Sweep{Scenarios: testbed.Repeat(scenarios, f.rounds), Parallel: f.parallel, Progress: bar.update}
+	if f.rounds > 1 {
+		sweep.Retries = retries
+	}
 	closeCaptures := func() error { return nil }
 	if f.pcapng != "" {
 		c, err := newCaptures(f.pcapng, scenarios)
@@ -157,8 +190,46 @@ func (f *benchCCFlags) run(ctx context.Context, commandLine string, stdout, stde
 	if err := errors.Join(err, closeCaptures()); err != nil {
 		return err
 	}
+	results = testbed.Medians(results, f.rounds)
 	testbed.Sort(results)
-	return out.write(results)
+	return f.report(out, results)
+}
+
+// report writes the results, and the comparison of the kernel's with others if there are any.
+func (f *benchCCFlags) report(out *outputs, results []*testbed.Result) error {
+	out.comparisons = testbed.Compare(results, "linux")
+	if err := out.write(results); err != nil || !f.compareLinux {
+		return err
+	}
+	held := 0
+	for i := range out.comparisons {
+		if out.comparisons[i].Holds() {
+			held++
+		}
+	}
+	if held < len(out.comparisons) {
+		return &checkFailed{fmt.Sprintf("bench cc: %d of %d comparisons do not hold", len(out.comparisons)-held, len(out.comparisons))}
+	}
+	return nil
+}
+
+// applyComparison makes --compare-linux the default of flags that were not given.
+func (f *benchCCFlags) applyComparison() {
+	if !f.compareLinux {
+		return
+	}
+	if !f.chosen("stack") {
+		f.stacks = []string{"tcpx", "linux"}
+	}
+	if !f.chosen("cc") {
+		f.algorithms = compareAlgorithms
+	}
+	if !f.chosen("scenario") {
+		f.scenarios = compareScenarios
+	}
+	if !f.chosen("rounds") {
+		f.rounds = compareRounds
+	}
 }
 
 // expand puts together what to run.
@@ -168,6 +239,15 @@ func (f *benchCCFlags) expand() ([]*testbed.Scenario, error) {
 	}
 	if f.duration < 0 {
 		return nil, fmt.Errorf("--duration %v is negative", f.duration)
+	}
+	if f.rounds < 1 || f.rounds > maxRounds {
+		return nil, fmt.Errorf("--rounds %d, want 1 to %d", f.rounds, maxRounds)
+	}
+	if f.rounds > 1 && f.pcapng != "" {
+		return nil, errors.New("--pcapng records one round")
+	}
+	if f.compareLinux && !slices.Contains(f.stacks, "linux") {
+		return nil, errors.New("--compare-linux without linux in --stack")
 	}
 	var shard testbed.Shard
 	if f.shard != "" {
@@ -214,7 +294,7 @@ func (f *benchCCFlags) sources() []func(testbed.Params) ([]*testbed.Scenario, er
 		for _, family := range testbed.Families() {
 			names = append(names, family.Name)
 		}
-	case len(f.files) > 0 && !f.scenarioChosen:
+	case len(f.files) > 0 && !f.chosen("scenario"):
 		names = nil
 	}
 	var out []func(testbed.Params) ([]*testbed.Scenario, error)

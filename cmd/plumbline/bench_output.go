@@ -20,6 +20,8 @@ type outputs struct {
 	page       page.Options
 	files      []*os.File
 	jsonStdout bool
+	// comparisons follow the table.
+	comparisons []testbed.Comparison
 }
 
 // createOutputs opens the files before anything runs, so that a wrong name is noticed at once.
@@ -60,6 +62,10 @@ func (o *outputs) write(results []*testbed.Result) error {
 	var errs []error
 	if !o.jsonStdout {
 		errs = append(errs, testbed.WriteTable(o.stdout, results))
+		if len(o.comparisons) > 0 {
+			fmt.Fprintln(o.stdout)
+			errs = append(errs, testbed.WriteComparison(o.stdout, o.comparisons))
+		}
 	}
 	if o.json != nil {
 		errs = append(errs, testbed.WriteJSON(o.json, results))
@@ -121,8 +127,8 @@ func (p *progressLine) update(s testbed.Progress) {
 	}
 	p.last = now
 	share := float64(s.Simulated) / float64(s.Total)
-	spent := now.Sub(p.start)
-	left := time.Duration(float64(spent) * (1 - share) / share).Round(time.Second)
+	perSecond := float64(now.Sub(p.start)) / float64(s.Simulated)
+	left := (s.Real + time.Duration(perSecond*float64(s.Total-s.Simulated-s.Real))).Round(time.Second)
 	line := fmt.Sprintf("%d of %d scenarios, %.0f%%, about %v left", s.Finished, s.Scenarios, 100*share, left)
 	if p.terminal {
 		fmt.Fprintf(p.w, "\r%s\x1b[K", line)

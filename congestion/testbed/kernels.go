@@ -95,9 +95,9 @@ func (s *Scenario) validateRealTime() error {
 	}
 	switch {
 	case len(s.Flows) > kernel.MaxFlows:
-		return fmt.Errorf("Flows: %d are more than the %d that stack linux can have", len(s.Flows), kernel.MaxFlows)
+		return wrong("Flows", "%d are more than the %d that stack linux can have", len(s.Flows), kernel.MaxFlows)
 	case len(pairs) > kernel.MaxPairs:
-		return fmt.Errorf("Flows: %d different delays are more than the %d that stack linux can have", len(pairs), kernel.MaxPairs)
+		return wrong("Flows", "%d different delays are more than the %d that stack linux can have", len(pairs), kernel.MaxPairs)
 	}
 	return nil
 }

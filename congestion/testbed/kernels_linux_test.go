@@ -31,7 +31,7 @@ func TestRealTime(t *testing.T) {
 	if r.Stack != "linux" || r.Algorithm != "cubic+bbr1" || r.GoodputMbps <= 0 || r.GoodputMbps > 5.5 {
 		t.Errorf("%+v", r)
 	}
-	if last.Simulated != 2*time.Second || last.Finished != 2 {
+	if last.Simulated != 2*time.Second || last.Finished != 2 || last.Real != 0 {
 		t.Errorf("progress ends with %+v", last)
 	}
 	if len(d.Series) < DefaultSamples/10 || d.PerFlow[0].Series[len(d.Series)-1].Cwnd == 0 || d.PerFlow[0].Series[len(d.Series)-1].RTTMs < 20 {

@@ -66,6 +66,8 @@ type Detail struct {
 	Series []Point
 	// RealTime is set for what ran in real time.
 	RealTime *RealTime
+	// Rounds is how many Medians was given, 0 if it was not, and RoundsUsed how many it made use of.
+	Rounds, RoundsUsed int
 }
 
 // RealTime tells how far a run in real time can be trusted.

@@ -332,7 +332,7 @@ func TestValidateNamesTheField(t *testing.T) {
 		{"forward", func(s *Scenario) { s.Forward.Delay = -1 }, "Forward.Delay: -1ns"},
 		{"reverse", func(s *Scenario) { s.Reverse.Loss = emulated.RandomLoss(2) }, "Reverse.Loss.Probability: 2"},
 		{"stack", func(s *Scenario) { s.Flows[0].Stack = "" }, `Flows[0].Stack: there is no stack ""; there are tcpx, tcpx-paced, tcpx-no-timestamps, gvisor`},
-		{"algorithm", func(s *Scenario) { s.Flows[0].Algorithm = "vegas" }, `Flows[0].Algorithm: stack tcpx has no "vegas"; it has bbr, cubic, reno`},
+		{"algorithm", func(s *Scenario) { s.Flows[0].Algorithm = "vegas" }, `Flows[0].Algorithm: stack tcpx has no "vegas"; it has bbr, bbr1, cubic, reno`},
 		{"start", func(s *Scenario) { s.Flows[0].Start = s.Duration }, "Flows[0].Start: 1s is not within"},
 		{"bytes", func(s *Scenario) { s.Flows[0].Bytes = -1 }, "Flows[0].Bytes: -1 is negative"},
 		{"delay", func(s *Scenario) { s.Flows[0].Delay = -1 }, "Flows[0].Delay: -1ns"},

@@ -45,6 +45,8 @@ type Sweep struct {
 	// Parallel is how many run at a time; 0 means the number of processors that Go uses. Results do not depend on it. Those in real time run alone, one after the other, behind
 	// all others.
 	Parallel int
+	// Retries is how often a run in real time is repeated if the machine was too busy for it to be trusted; the last one counts, trusted or not.
+	Retries int
 	// Options returns those of one scenario; nil means none.
 	Options func(i int, s *Scenario) Options
 	// Progress, if set, is told now and then how far all is. It may be called by several goroutines at a time.
@@ -55,8 +57,8 @@ type Sweep struct {
 type Progress struct {
 	// Finished of Scenarios scenarios are complete.
 	Finished, Scenarios int
-	// Simulated is how much virtual time has passed of Total.
-	Simulated, Total time.Duration
+	// Simulated is how much time of the scenarios has passed of Total. Real is how much of what is left passes in real time.
+	Simulated, Total, Real time.Duration
 }
 
 // Run runs them and returns the results in the order of the scenarios. The first error ends it.
@@ -70,6 +72,9 @@ func (s *Sweep) Run(ctx context.Context) ([]*Result, error) {
 	t := &tracker{sweep: s, done: make([]time.Duration, len(s.Scenarios))}
 	for _, sc := range s.Scenarios {
 		t.state.Total += sc.Duration
+		if sc.RealTime() {
+			t.state.Real += sc.Duration
+		}
 	}
 	t.state.Scenarios = len(s.Scenarios)
 
@@ -83,7 +88,7 @@ func (s *Sweep) Run(ctx context.Context) ([]*Result, error) {
 	}
 	results := make([]*Result, len(s.Scenarios))
 	run := func(i int) {
-		r, err := Run(ctx, s.Scenarios[i], s.options(i, t))
+		r, err := persist(s.Retries, func() (*Result, error) { return Run(ctx, s.Scenarios[i], s.options(i, t)) })
 		if err != nil {
 			cancel(err)
 			return
@@ -97,6 +102,17 @@ func (s *Sweep) Run(ctx context.Context) ([]*Result, error) {
 		return nil, err
 	}
 	return results, nil
+}
+
+// persist runs again, so many times at most, until the result can be trusted.
+func persist(retries int, run func() (*Result, error)) (*Result, error) {
+	for {
+		r, err := run()
+		if err != nil || r.trusted() || retries <= 0 {
+			return r, err
+		}
+		retries--
+	}
 }
 
 // each calls run for all of items, in that order and so many at a time, until ctx ends.
@@ -140,6 +156,9 @@ type tracker struct {
 func (t *tracker) update(i int, done time.Duration) {
 	t.mu.Lock()
 	t.state.Simulated += done - t.done[i]
+	if t.sweep.Scenarios[i].RealTime() {
+		t.state.Real -= done - t.done[i]
+	}
 	t.done[i] = done
 	state := t.state
 	t.mu.Unlock()
