@@ -25,4 +25,9 @@
 //
 // The same scenario with the same seed gives the same packets, to the byte, at any GOMAXPROCS: timers fire one at a time, goroutines of a stack come to rest
 // before the next one does, applications act in the order of their flows. Only Result.WallSeconds differs.
+//
+// # The kernel's TCP
+//
+// Flows of the stack "linux" are the kernel's: the scenario runs between network namespaces, through the same emulated path but in real time, which takes root and Linux. What
+// the machine's load did to such a run is in Detail.RealTime; [CheckRealTime] tells beforehand what is missing. [Repeat], [Medians] and [Compare] set other stacks beside it.
 package testbed

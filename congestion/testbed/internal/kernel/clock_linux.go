@@ -2,7 +2,6 @@ package kernel
 
 import (
 	"os"
-	"runtime"
 	"sync"
 	"time"
 
@@ -10,17 +9,20 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip"
 )
 
-// clock is the real time since its start, with timers that a thread of its own serves. It has few timers at a time: a path needs four.
+// clock is the real time since its start, with timers that are good to tens of microseconds: the runtime's own poller waits in whole milliseconds, but it is woken in time
+// by a descriptor, which here is a timer of the kernel. One goroutine calls what the timers are for. There are few timers at a time: a path needs four.
 type clock struct {
 	start time.Time
-	fd    int // an event counter that ends the thread's sleep
+	// alarm is the kernel's timer, and fd its descriptor.
+	alarm *os.File
+	fd    int
 	done  chan struct{}
 
 	mu     sync.Mutex
 	timers []*timer // those that run
-	// sleepsUntil is when the thread will look again by itself, 0 while it is awake.
-	sleepsUntil time.Duration
-	closed      bool
+	// wakesAt is what the alarm is set to while the goroutine waits for it, 0 while it does not.
+	wakesAt time.Duration
+	closed  bool
 }
 
 var _ tcpip.Clock = (*clock)(nil)
@@ -29,11 +31,11 @@ var _ tcpip.Clock = (*clock)(nil)
 const forever = time.Duration(1) << 62
 
 func newClock() (*clock, error) {
-	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	fd, err := unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_CLOEXEC|unix.TFD_NONBLOCK)
 	if err != nil {
-		return nil, os.NewSyscallError("eventfd", err)
+		return nil, os.NewSyscallError("timerfd_create", err)
 	}
-	c := &clock{start: time.Now(), fd: fd, done: make(chan struct{})}
+	c := &clock{start: time.Now(), alarm: os.NewFile(uintptr(fd), "timer"), fd: fd, done: make(chan struct{})}
 	go c.run()
 	return c, nil
 }
@@ -47,7 +49,7 @@ func (*clock) Now() time.Time { return time.Now() }
 // NowMonotonic implements tcpip.Clock.
 func (c *clock) NowMonotonic() tcpip.MonotonicTime { return tcpip.MonotonicTime{}.Add(c.elapsed()) }
 
-// AfterFunc implements tcpip.Clock. The thread calls f with no lock held.
+// AfterFunc implements tcpip.Clock. F is called with no lock held.
 func (c *clock) AfterFunc(d time.Duration, f func()) tcpip.Timer {
 	t := &timer{clock: c, f: f}
 	t.Reset(d)
@@ -73,14 +75,13 @@ func (t *timer) Stop() bool {
 func (t *timer) Reset(d time.Duration) {
 	c := t.clock
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.remove(t)
 	t.at = c.elapsed() + max(d, 0)
 	t.running = true
 	c.timers = append(c.timers, t)
-	early := t.at < c.sleepsUntil
-	c.mu.Unlock()
-	if early {
-		c.interrupt()
+	if t.at < c.wakesAt {
+		c.set(t.at)
 	}
 }
 
@@ -102,73 +103,65 @@ func (c *clock) remove(t *timer) bool {
 	return true
 }
 
-// interrupt ends the thread's sleep.
-func (c *clock) interrupt() {
-	one := [8]byte{1}
-	unix.Write(c.fd, one[:]) // It can only be full, and then the thread wakes up anyway.
+// set sets the alarm for the goroutine that waits, or is about to. c.mu is held.
+func (c *clock) set(at time.Duration) {
+	c.wakesAt = at
+	var spec unix.ItimerSpec // all zeros: never
+	if at != forever {
+		spec.Value = unix.NsecToTimespec(int64(max(at-c.elapsed(), 1)))
+	}
+	unix.TimerfdSettime(c.fd, 0, &spec, nil) // It has nothing to refuse.
 }
 
 // run serves the timers until close.
 func (c *clock) run() {
 	defer close(c.done)
-	// The thread is not unlocked: what it does to itself ends with it.
-	runtime.LockOSThread()
-	unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0)
+	var expirations [8]byte
 	for {
-		f, sleep, ok := c.next()
+		f, ok := c.next()
 		switch {
 		case !ok:
 			return
 		case f != nil:
 			f()
 		default:
-			c.sleep(sleep)
+			c.alarm.Read(expirations[:])
 		}
 	}
 }
 
-// next returns what is to be done now, or how long there is nothing; it reports false once the clock is closed.
-func (c *clock) next() (f func(), sleep time.Duration, ok bool) {
+// next returns what is to be done now, nil if there is nothing before the alarm goes off; it reports false once the clock is closed.
+func (c *clock) next() (f func(), ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
-		return nil, 0, false
+		return nil, false
 	}
-	c.sleepsUntil = 0
+	c.wakesAt = 0
 	var first *timer
 	for _, t := range c.timers {
 		if first == nil || t.at < first.at {
 			first = t
 		}
 	}
-	if first == nil {
-		c.sleepsUntil = forever
-		return nil, forever, true
-	}
-	if wait := first.at - c.elapsed(); wait > 0 {
-		c.sleepsUntil = first.at
-		return nil, wait, true
+	switch {
+	case first == nil:
+		c.set(forever)
+		return nil, true
+	case first.at > c.elapsed():
+		c.set(first.at)
+		return nil, true
 	}
 	c.remove(first)
-	return first.f, 0, true
+	return first.f, true
 }
 
-// sleep waits for that long, or until somebody interrupts.
-func (c *clock) sleep(d time.Duration) {
-	fds := []unix.PollFd{{Fd: int32(c.fd), Events: unix.POLLIN}}
-	ts := unix.NsecToTimespec(int64(d))
-	if n, _ := unix.Ppoll(fds, &ts, nil); n > 0 {
-		var count [8]byte
-		unix.Read(c.fd, count[:])
-	}
-}
-
-// close stops the thread and waits for it. It must not be called by a timer.
+// close stops the timers and waits for the one that is being served. It must not be called by a timer.
 func (c *clock) close() {
 	c.mu.Lock()
 	c.closed = true
+	c.set(0)
 	c.mu.Unlock()
-	c.interrupt()
 	<-c.done
-	unix.Close(c.fd)
+	c.alarm.Close()
 }

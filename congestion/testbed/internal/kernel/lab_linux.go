@@ -158,6 +158,13 @@ func (l *Lab) accept(pair int, listener *socket) {
 			s.abort()
 			continue
 		}
+		// Close may have looked at the flow before it had this connection.
+		select {
+		case <-l.stop:
+			s.abort()
+			return
+		default:
+		}
 		l.workers.Go(func() { l.flows[i].receive(s) })
 	}
 }
@@ -246,12 +253,6 @@ func (l *Lab) Close() {
 		}
 	}
 	l.workers.Wait()
-	// A connection may have been accepted meanwhile.
-	for _, f := range l.flows {
-		if f != nil {
-			f.close()
-		}
-	}
 	for _, side := range l.hosts {
 		for _, h := range side {
 			h.close()
