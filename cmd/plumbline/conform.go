@@ -8,8 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,8 +17,7 @@ import (
 	"github.com/plumbline/plumbline/conformance/runner"
 	"github.com/plumbline/plumbline/conformance/script"
 	"github.com/plumbline/plumbline/conformance/suite"
-	"github.com/plumbline/plumbline/conformance/target"
-	"github.com/plumbline/plumbline/conformance/target/linux"
+	"github.com/plumbline/plumbline/conformance/target/adapter"
 )
 
 // conformFlags are the flags of `plumbline conform`.
@@ -41,6 +38,16 @@ type conformFlags struct {
 	requirements bool
 	oracle       bool
 	parallel     int
+	// adapters are the stacks in other processes among the targets.
+	adapters []*adapter.Adapter
+}
+
+// close ends the processes of adapters.
+func (f *conformFlags) close() {
+	for _, a := range f.adapters {
+		a.Close()
+	}
+	f.adapters = nil
 }
 
 // newConformCommand builds `plumbline conform`.
@@ -70,6 +77,9 @@ although it was expected to fail, or if a verdict differs from the snapshot.`,
   # The scripts that prove one requirement.
   plumbline conform --run '^MUST-14$'
 
+  # A stack of your own, in a program that speaks the protocol of docs/adapter.md.
+  plumbline conform --target exec:./my-adapter
+
   # Reports for continuous integration.
   plumbline conform --junit conform.xml --json conform.json --html conform.html
 
@@ -89,7 +99,7 @@ although it was expected to fail, or if a verdict differs from the snapshot.`,
 		},
 	}
 	fl := cmd.Flags()
-	fl.StringSliceVar(&f.targets, "target", nil, "targets to run on: "+strings.Join(target.Names(), ", ")+" (default these), and "+linux.Name+", the kernel below, which needs root and runs in real time")
+	fl.StringSliceVar(&f.targets, "target", nil, "targets to run on: "+targetWords)
 	fl.StringVar(&f.run, "run", "", "run only what matches this regular expression: the name of a run, as in open/active.pkt/ipv4/gvisor, or a requirement of its script")
 	fl.StringVar(&f.level, "level", "", "compare packets at this level, rfc or strict (default what the script asks for)")
 	fl.StringVar(&f.corpus, "corpus", "", "run the packetdrill scripts below this directory instead of the suite")
@@ -113,6 +123,7 @@ although it was expected to fail, or if a verdict differs from the snapshot.`,
 
 // conform runs the command.
 func (f *conformFlags) conform(ctx context.Context, out io.Writer, args []string) error {
+	defer f.close()
 	s, err := f.suite(args)
 	if err != nil {
 		return err
@@ -167,7 +178,7 @@ func (f *conformFlags) suite(args []string) (*runner.Suite, error) {
 		return nil, usageErrorf("conform: --tolerance and --max-time are not negative")
 	}
 	var err error
-	if s.Targets, err = selectTargets(f.targets); err != nil {
+	if s.Targets, err = f.selectTargets(); err != nil {
 		return nil, err
 	}
 	if f.level != "" {
@@ -199,30 +210,6 @@ func (f *conformFlags) suite(args []string) (*runner.Suite, error) {
 	}
 	s.Cases = suite.Cases()
 	return s, nil
-}
-
-// selectTargets returns the kinds of target of these names, or all.
-func selectTargets(names []string) ([]target.Kind, error) {
-	if len(names) == 0 {
-		return target.Kinds(), nil
-	}
-	var kinds []target.Kind
-	all := append(target.Kinds(), linux.Kind())
-	for _, name := range names {
-		i := slices.IndexFunc(all, func(k target.Kind) bool { return k.Name == name })
-		if i < 0 {
-			return nil, usageErrorf("conform: no target %q; there are %s and %s", name, strings.Join(target.Names(), ", "), linux.Name)
-		}
-		if name == linux.Name {
-			if err := linux.Check(); err != nil {
-				return nil, usageErrorf("conform: --target linux: %w", err)
-			}
-		}
-		if !slices.ContainsFunc(kinds, func(k target.Kind) bool { return k.Name == name }) {
-			kinds = append(kinds, all[i])
-		}
-	}
-	return kinds, nil
 }
 
 // loadCorpus reads a directory of scripts for packetdrill.

@@ -34,7 +34,7 @@ the name of a script it prints the script and how each target does.`,
 			return f.explain(cmd.Context(), cmd.OutOrStdout(), args[0])
 		},
 	}
-	cmd.Flags().StringSliceVar(&f.targets, "target", nil, "targets to run on (default all)")
+	cmd.Flags().StringSliceVar(&f.targets, "target", nil, "targets to run on: "+targetWords)
 	cmd.Flags().Uint64Var(&f.seed, "seed", 1, "seed of all that is random")
 	return cmd
 }
@@ -55,6 +55,7 @@ func (f *conformFlags) explain(ctx context.Context, out io.Writer, what string) 
 		}
 		f.run = "^(" + strings.Join(names, "|") + ")/ipv"
 	}
+	defer f.close()
 	s, err := f.suite(nil)
 	if err != nil {
 		return err

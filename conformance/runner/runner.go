@@ -253,6 +253,9 @@ func seedOf(seed uint64, name string, ip IPVersion) uint64 {
 func (r *run) finish(err error) {
 	res := r.result
 	res.Trace = r.trace.entries(r)
+	if b, ok := r.target.(target.Breakable); ok && b.Broken() != nil {
+		err = r.failf("%v", b.Broken())
+	}
 	err = r.judge(err)
 	if r.target != nil {
 		res.Elapsed = r.target.Now()

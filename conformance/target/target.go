@@ -61,6 +61,14 @@ type Host interface {
 	Command(dir, command string) error
 }
 
+// Breakable is a target that may stop to work, as one that lives in another
+// process does when that ends. From then on its methods return at once, and what
+// they return means nothing.
+type Breakable interface {
+	// Broken returns why, in one line, or nil.
+	Broken() error
+}
+
 // Packet is one packet that a target has sent.
 type Packet struct {
 	// At is when it left.
