@@ -1,6 +1,7 @@
 // Package rfcs is a table of requirements of RFCs beside RFC 9293 that make up
 // the TCP of today: congestion control, the retransmission timer, timestamps,
-// SACK, RACK, challenge ACKs, ECN, Path MTU discovery.
+// SACK, RACK, challenge ACKs, ECN, Path MTU discovery; and of those that make up
+// ARP below it.
 //
 // These RFCs do not number their requirements. An ID is made of the RFC and the
 // section, with a letter where a section has several: RFC5961-3.2-b. What is
@@ -13,8 +14,10 @@
 // leaves it open whether to do a thing at all: F-RTO, PAWS and the mitigations of
 // RFC 5961 are optional, and their steps are MUSTs for who does them.
 //
-// Section, level and meaning of each row were compared with the text of its RFC,
-// except for RFC 9937 (PRR), whose row rests on how others cite its section 6.
+// Section, level and meaning of each row were compared with the text of its RFC.
+// RFC 826 has neither key words nor numbers of sections: "generation" and
+// "reception" are those on packets.
 //
-// Each row names the tests that prove it.
+// Each row names the tests that prove it. Those of ARP are tests in Go of package
+// ext/arp: no packet to a TCP can show them.
 package rfcs

@@ -22,16 +22,21 @@ type Requirement struct {
 	Level rfc9293.Level
 	// Feature says what is required, or for MUST NOT what is forbidden.
 	Feature string
-	// Tests are the names of the tests that prove it.
+	// Tests are the names of the tests of the suite that prove it.
 	Tests []string
-	// NotApplicable says why no test can prove it, or is not judged;
-	// Unsupported why no target can do it.
+	// GoPackage and GoTests are a package of this module, as in "ext/arp", and
+	// the names of its tests that prove what is no matter of a TCP. A name may
+	// have a slash and the name of a subtest.
+	GoPackage string
+	GoTests   []string
+	// NotApplicable says why no test of the suite can prove it, or is not
+	// judged; Unsupported why no target can do it.
 	NotApplicable, Unsupported string
 }
 
 // titles are what the RFCs are about.
 var titles = map[string]string{
-	"1191": "Path MTU discovery", "2018": "SACK", "2883": "Duplicate SACK", "3168": "ECN", "5681": "Congestion control",
+	"826": "ARP", "5227": "Address conflict detection", "1191": "Path MTU discovery", "2018": "SACK", "2883": "Duplicate SACK", "3168": "ECN", "5681": "Congestion control",
 	"5682": "F-RTO", "5961": "Blind in-window attacks", "6298": "Retransmission timer", "7323": "Window scale and timestamps",
 	"7413": "Fast Open", "8201": "Path MTU discovery for IPv6", "8985": "RACK-TLP", "9937": "Proportional rate reduction",
 }
@@ -66,6 +71,11 @@ func parse(text string) []Requirement {
 		}
 		if r.Unsupported, ok = strings.CutPrefix(f[3], "unsupported: "); !ok {
 			r.Unsupported = ""
+		}
+		if tests, ok := strings.CutPrefix(f[3], "go: "); ok {
+			r.GoPackage, tests, _ = strings.Cut(tests, " ")
+			r.GoTests = strings.Split(tests, " | ")
+			r.NotApplicable = "no matter of a TCP: go test ./" + r.GoPackage + " proves it, by " + strings.Join(r.GoTests, "; ")
 		}
 		if r.NotApplicable == "" && r.Unsupported == "" {
 			r.Tests = strings.Fields(f[3])
