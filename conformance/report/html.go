@@ -51,13 +51,30 @@ func HTML(w io.Writer, results []*runner.Result, opt HTMLOptions) error {
 		"OK":   CountOf(results).OK(),
 		"Runs": len(results),
 
-		"Targets": targetsOf(results),
-		"Rows":    verdictRows(results),
+		// For browsers without JavaScript.
+		"Targets":      targetsOf(results),
+		"Failed":       plainFailures(results),
+		"Requirements": slices.Concat(Coverage(results), OtherCoverage(results)),
+		"Rows":         verdictRows(results),
 	})
 	if err != nil {
 		return err
 	}
 	return out.Flush()
+}
+
+// plainFailures are the first of the runs that failed unexpectedly, with the first
+// of what happened in them, for browsers without JavaScript.
+func plainFailures(results []*runner.Result) []runner.Result {
+	const mostRuns, mostEntries = 50, 100
+	failed := selectResults(results, func(r *runner.Result) bool { return !r.Verdict.OK() })
+	var out []runner.Result
+	for _, r := range failed[:min(len(failed), mostRuns)] {
+		short := *r
+		short.Trace = r.Trace[:min(len(r.Trace), mostEntries)]
+		out = append(out, short)
+	}
+	return out
 }
 
 // verdictRows are the tests with their verdicts by target, for browsers without
