@@ -48,8 +48,22 @@ func keyOf[K comparable](m map[K]string, v string) (K, error) {
 	return none, fmt.Errorf("%q is none of the words for a %T", v, none)
 }
 
+// errUnmapped is the answer to a buffer at an address that is not mapped: another
+// process has addresses of its own.
+var errUnmapped = target.Unsupportedf("a buffer at an address that is not mapped")
+
 // encodeCall returns the name of a call and its arguments.
 func encodeCall(call target.Call) (string, *callArgs, error) {
+	switch c := call.(type) {
+	case target.Read:
+		if c.Unmapped {
+			return "", nil, errUnmapped
+		}
+	case target.Write:
+		if c.Unmapped {
+			return "", nil, errUnmapped
+		}
+	}
 	switch c := call.(type) {
 	case target.Socket:
 		return "socket", &callArgs{IPv6: c.IPv6, Nonblock: c.Nonblock}, nil
