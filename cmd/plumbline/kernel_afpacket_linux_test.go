@@ -22,6 +22,7 @@ func TestKernelAFPacket(t *testing.T) {
 		l.ping(version, 1400)
 		l.curl(version, n)
 		l.iperf(stackIP[version], "5201", 32<<20)
+		l.iperf(stackIP[version], "5201", 32<<20, "--reverse")
 		p.stop()
 		out, _ := p.output()
 		if !regexp.MustCompile(`afpacket:dev0: \d+ frames in \([1-9]\d* large(.|\n)*frames out \([1-9]\d* large`).MatchString(out) {

@@ -60,7 +60,7 @@ func size(full int64) int64 {
 	return full
 }
 
-// curl fetches 64 MB through the proxy, and the recording of it makes sense to
+// ping and curl, which fetches 64 MB, reach the netstack over a TAP, and the recording of it makes sense to
 // tshark.
 func TestKernelCurl(t *testing.T) {
 	eachStack(t, func(t *testing.T, stack, version string) {
@@ -69,6 +69,7 @@ func TestKernelCurl(t *testing.T) {
 
 		trace := filepath.Join(t.TempDir(), "trace.pcapng")
 		p := l.proxy(stack, "--listen", "80", "--to", l.serveHTTP(n), "--pcapng", trace, "--snap-length", "100")
+		l.ping(version, 1400)
 		l.curl(version, n)
 		p.stop()
 		out := l.Run(t, "tshark", "-r", trace, "-Y", "tcp.flags.syn == 1", "-T", "fields", "-e", "tcp.srcport", "-e", "frame.packet_flags_direction")
