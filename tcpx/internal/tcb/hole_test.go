@@ -34,6 +34,7 @@ func TestInboundHole(t *testing.T) {
 		{"nothing is missing", []arrival{{0, 0, 100}, {holeAge, 100, 100}}, false, false},
 		{"it comes late", []arrival{{0, last, 100}, {holeAge - 1, 0, adv}, {holeAge, last, 100}}, false, true},
 		{"all comes late", []arrival{{0, adv, 100}, {holeAge - 1, 0, adv}, {2 * holeAge, adv + 100, 100}}, false, false},
+		{"small ones fill it", []arrival{{0, 2 * small, 100}, {time.Second, 0, small}, {time.Second, small, small}}, false, false},
 		{"an old duplicate proves nothing", []arrival{{0, 0, adv}, {0, 0, adv}, {holeAge, 0, adv}}, false, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
