@@ -24,8 +24,8 @@ const (
 	cookiePeriod = 64 * time.Second
 )
 
-// cookieMSS are the values of the MSS that a cookie can hold: common path MTUs less the headers.
-var cookieMSS = [8]uint16{216, 536, 1220, 1360, 1440, 1460, 4312, 8960}
+// cookieMSS are the values of the MSS that a cookie can hold: the least that a connection believes, and common path MTUs less the headers.
+var cookieMSS = [8]uint16{48, 536, 1220, 1360, 1440, 1460, 4312, 8960}
 
 // packCookie puts the options of a SYN into an octet. The MSS is rounded down.
 func packCookie(o *tcb.Options) byte {

@@ -207,16 +207,16 @@ func TestCookies(t *testing.T) {
 }
 
 func TestCookiePacking(t *testing.T) {
-	for _, mss := range []uint16{0, 1, 216, 535, 536, 1219, 1220, 1459, 1460, 1461, 9000, 65535} {
+	for _, mss := range []uint16{0, 1, 48, 100, 216, 535, 536, 1219, 1220, 1459, 1460, 1461, 9000, 65535} {
 		for scale := range uint8(16) {
 			in := tcb.Options{MSS: mss, SACKPermitted: scale%2 == 0, WScale: scale}
 			out := unpackCookie(packCookie(&in))
 			if out.WScale != in.WScale || out.SACKPermitted != in.SACKPermitted {
 				t.Errorf("%+v became %+v", in, out)
 			}
-			announced := max(in.MSS, 536)
-			if in.MSS != 0 {
-				announced = max(in.MSS, cookieMSS[0])
+			announced := max(in.MSS, 48) // what is less is not believed
+			if in.MSS == 0 {
+				announced = 536 // RFC 9293 MUST-15
 			}
 			if out.MSS > announced {
 				t.Errorf("MSS %d became %d", in.MSS, out.MSS)
