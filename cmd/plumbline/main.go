@@ -135,6 +135,7 @@ Exit status: 0 all well, 1 a check failed or the command could not finish,
 		newCheckCommand(),
 		newConformCommand(),
 		newDoctorCommand(),
+		newFuzzCommand(),
 		newProxyCommand(),
 		newVersionCommand(),
 	)

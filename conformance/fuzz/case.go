@@ -27,6 +27,8 @@ type Case struct {
 	// Finish says that at the end the peer becomes a good one and the connection has to
 	// come to its end.
 	Finish bool
+	// calm waits after each step until the target has surely answered.
+	calm bool
 }
 
 // SYN is what the peer offers in its SYN or SYN-ACK.
@@ -47,6 +49,8 @@ type SYN struct {
 
 // Step is one thing that the peer, the network or the application does.
 type Step struct {
+	// What says what kind of step it is, in a few words.
+	What string
 	// After is how long to wait before.
 	After time.Duration
 	// One of these is set, or none: then nothing happens but time.

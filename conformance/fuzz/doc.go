@@ -35,4 +35,10 @@
 // package runner runs: with Options.Oracle it fails in the same way.
 //
 // The same seed makes the same cases, in virtual time the same packets to the octet.
+//
+// # Differences
+//
+// [Differ] runs the same case on two targets and reports the first step that they
+// answer differently. A difference is no failure: RFC 9293 leaves choices. Those that
+// are known are named with the reason.
 package fuzz

@@ -152,29 +152,36 @@ func Run(ctx context.Context, opt Options) (*Report, error) {
 	f := &found{classes: make(map[string]*Failure), started: time.Now(), reported: time.Now()}
 	f.report.Target, f.report.Seed = opt.Kind.Name, opt.Seed
 	workers := opt.Parallel
-	if workers <= 0 {
-		workers = runtime.GOMAXPROCS(0)
-	}
 	if opt.Kind.Capabilities.RealTime {
 		workers = 1
+	}
+	each(ctx, opt.Cases, workers, func(n int) {
+		c, o := generate(opt.Kind, Seeded(opt.Seed, uint64(n)), opt.Seed<<20^uint64(n))
+		f.note(&opt, n, c, o)
+	})
+	f.conclude(&opt)
+	return &f.report, f.broken
+}
+
+// each calls do with the numbers below cases, or with 0 for ever, until ctx ends.
+func each(ctx context.Context, cases, workers int, do func(n int)) {
+	if workers <= 0 {
+		workers = runtime.GOMAXPROCS(0)
 	}
 	var wg sync.WaitGroup
 	numbers := make(chan int)
 	for range workers {
 		wg.Go(func() {
 			for n := range numbers {
-				c, o := generate(opt.Kind, Seeded(opt.Seed, uint64(n)), opt.Seed<<20^uint64(n))
-				f.note(&opt, n, c, o)
+				do(n)
 			}
 		})
 	}
-	for n := 0; (opt.Cases == 0 || n < opt.Cases) && ctx.Err() == nil; n++ {
+	for n := 0; (cases == 0 || n < cases) && ctx.Err() == nil; n++ {
 		numbers <- n
 	}
 	close(numbers)
 	wg.Wait()
-	f.conclude(&opt)
-	return &f.report, f.broken
 }
 
 // conclude makes the first failure of each class smaller and writes its script.

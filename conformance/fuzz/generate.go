@@ -36,6 +36,9 @@ func (g *generator) newCase() Case {
 	s := g.src
 	c := Case{IP: pick(s, runner.IPVersion(4), 4, 4, 6), Active: chance(s, 2), Finish: !g.brief && !chance(s, 8)}
 	g.left = 4 + s.IntN(maxSteps-4)
+	if g.brief {
+		g.left = min(g.left, 10)
+	}
 	c.SYN = SYN{
 		ISN:    pick[uint32](s, 0, 0, 0, 1<<31-1000, 1<<32-1000, 1<<32-1),
 		MSS:    pick[uint16](s, 1000, 1000, 1460, 1460, 536, 100, 1, 0, 65535),
@@ -112,37 +115,50 @@ func (g *generator) action(p *peer) Step {
 	s := g.src
 	switch {
 	case !p.synSent && !chance(s, 8):
-		return g.opening(p)
+		return named("opening", g.opening(p))
 	case p.synSeen && p.acked == 0 && !chance(s, 8):
-		return g.send(p, &Segment{Flags: ack, Seq: Place{From: Next}, Ack: Place{From: Seen}})
+		return named("ACK", g.send(p, &Segment{Flags: ack, Seq: Place{From: Next}, Ack: Place{From: Seen}}))
 	case p.app.fd == 0 && p.synAck && p.acked > 0 && !chance(s, 4):
-		return Step{Call: &Call{Kind: Accept}}
+		return Step{What: "accept", Call: &Call{Kind: Accept}}
 	}
-	return choose(s, actions)(g, p)
+	a := choose(s, actions)
+	return named(a.what, a.make(g, p))
+}
+
+// named gives a step its name.
+func named(what string, st Step) Step {
+	st.What = what
+	return st
+}
+
+// action is one kind of step.
+type action struct {
+	what string
+	make func(*generator, *peer) Step
 }
 
 // actions are what may happen on a connection.
-var actions = []weighted[func(*generator, *peer) Step]{
-	{18, (*generator).data},
-	{8, (*generator).beyond},
-	{8, (*generator).again},
-	{6, (*generator).edges},
-	{16, (*generator).acknowledge},
-	{9, (*generator).sack},
-	{5, (*generator).windows},
-	{3, (*generator).strangeACK},
-	{2, (*generator).resets},
-	{3, (*generator).fins},
-	{2, (*generator).syns},
-	{2, (*generator).urgent},
-	{3, (*generator).stamps},
-	{3, (*generator).marks},
-	{2, (*generator).malformed},
-	{2, (*generator).icmp},
-	{12, (*generator).write},
-	{9, (*generator).read},
-	{4, (*generator).otherCalls},
-	{3, func(*generator, *peer) Step { return Step{} }},
+var actions = []weighted[action]{
+	{18, action{"data", (*generator).data}},
+	{8, action{"data beyond a gap", (*generator).beyond}},
+	{8, action{"data again", (*generator).again}},
+	{6, action{"at the edge", (*generator).edges}},
+	{16, action{"ACK", (*generator).acknowledge}},
+	{9, action{"SACK", (*generator).sack}},
+	{5, action{"window", (*generator).windows}},
+	{3, action{"strange ACK", (*generator).strangeACK}},
+	{2, action{"RST", (*generator).resets}},
+	{3, action{"FIN", (*generator).fins}},
+	{2, action{"SYN again", (*generator).syns}},
+	{2, action{"urgent", (*generator).urgent}},
+	{3, action{"timestamps", (*generator).stamps}},
+	{3, action{"ECN", (*generator).marks}},
+	{2, action{"malformed", (*generator).malformed}},
+	{2, action{"ICMP", (*generator).icmp}},
+	{12, action{"write", (*generator).write}},
+	{9, action{"read", (*generator).read}},
+	{4, action{"call", (*generator).otherCalls}},
+	{3, action{"nothing", func(*generator, *peer) Step { return Step{} }}},
 }
 
 // opening is the SYN or SYN-ACK of the peer, seldom a SYN in answer to a SYN.

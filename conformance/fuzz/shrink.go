@@ -16,7 +16,15 @@ const maxAttempts = 600
 // little in them as it finds in some hundred attempts. It returns c if c does not fail
 // so.
 func Shrink(kind target.Kind, c Case, class string) Case {
-	s := &shrinker{kind: kind, class: class, left: maxAttempts}
+	return shrinkBy(c, func(c Case) bool {
+		_, bad := execute(kind, &c, replay(&c)).fails(class)
+		return bad
+	})
+}
+
+// shrinkBy returns a smaller case of which fails is true, or c.
+func shrinkBy(c Case, fails func(Case) bool) Case {
+	s := &shrinker{test: fails, left: maxAttempts}
 	if !s.fails(c) {
 		return c
 	}
@@ -28,17 +36,15 @@ func Shrink(kind target.Kind, c Case, class string) Case {
 
 // shrinker tries smaller cases.
 type shrinker struct {
-	kind  target.Kind
-	class string
-	best  Case
-	left  int
+	test func(Case) bool
+	best Case
+	left int
 }
 
-// fails reports whether a case fails in the class.
+// fails reports whether a case still fails.
 func (s *shrinker) fails(c Case) bool {
 	s.left--
-	_, bad := execute(s.kind, &c, replay(&c)).fails(s.class)
-	return bad
+	return s.test(c)
 }
 
 // try keeps a case if it fails too, and reports whether it does.
