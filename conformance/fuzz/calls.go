@@ -52,6 +52,7 @@ func (p *peer) applicationCall(c *Call) error {
 		return err
 	case ShutdownWrite:
 		res, err := p.call("shutdown", 0, number(a.fd), name("SHUT_WR"))
+		a.impatient = a.impatient || p.acked == 0 // before there is a connection
 		a.shutWr = a.shutWr || err == nil && res.Errno == ""
 		return err
 	case Close:

@@ -181,7 +181,7 @@ func (p *peer) observe(t *script.TCP) {
 		p.resets++
 		return
 	}
-	p.again = p.again || int32(end-p.acked) > 0 && int32(p.acked-t.Seq) >= 0
+	p.again = p.again || end != t.Seq && int32(p.acked-t.Seq) >= 0
 	if int32(end-p.seen) > 0 {
 		p.seen = end
 	}
@@ -192,6 +192,9 @@ func (p *peer) observe(t *script.TCP) {
 		}
 		if int32(ack-p.expected) > 0 {
 			p.expected = ack
+		}
+		if int32(p.expected-p.next) > 0 {
+			p.next = p.expected
 		}
 	}
 	for _, o := range t.Options {

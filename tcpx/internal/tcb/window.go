@@ -62,6 +62,8 @@ func (t *TCB) windowUpdateDue() bool {
 // updateWindow takes SEG.WND if the segment is newer than the last that did (RFC 9293 §3.10.7.4, fifth). It reports whether the window changed.
 func (t *TCB) updateWindow(s *Segment) bool {
 	if !(t.sndWl1.Less(s.Seq) || t.sndWl1 == s.Seq && t.sndWl2.Leq(s.Ack)) {
+		// SND.WND counts from SND.UNA, which may move now; what the peer has offered ends where it did.
+		t.sndWnd -= min(t.sndWnd, uint32(max(0, s.Ack.Sub(t.sndUna))))
 		return false
 	}
 	w := t.segWnd(s)

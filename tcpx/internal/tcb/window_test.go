@@ -107,7 +107,7 @@ func TestWindowUpdateRules(t *testing.T) {
 		{"newer ACK again", 0, 1500, 400, 400},
 		{"later SEQ, older ACK", 10, 1000, 500, 400}, // SEG.ACK < SND.UNA: no update
 		{"later SEQ, the same ACK", 10, 1500, 600, 600},
-		{"earlier SEQ, newer ACK", 5, 2000, 700, 600},
+		{"earlier SEQ, newer ACK", 5, 2000, 700, 100}, // no update, and the edge stays at 2100
 	} {
 		r.in(Segment{Seq: r.rcvNxt.Add(tt.seq), Ack: base.Add(tt.ack), Flags: ACK, Wnd: tt.wnd}, "")
 		if r.sndWnd != tt.want {
