@@ -13,7 +13,8 @@ package main
 import (
 	"gvisor.dev/gvisor/runsc/cli/maincli"
 
-	// The patched file imports it; without the import here it would not be vendored.
+	// The patched file imports tcpx; without the import here it would not be vendored. It has Reno and CUBIC by itself, other algorithms if they are imported.
+	_ "github.com/plumbline/plumbline/congestion/bbr"
 	_ "github.com/plumbline/plumbline/tcpx"
 )
 

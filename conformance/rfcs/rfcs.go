@@ -30,7 +30,7 @@ type Requirement struct {
 	GoPackage string
 	GoTests   []string
 	// NotApplicable says why no test of the suite can prove it, or is not
-	// judged; Unsupported why no target can do it.
+	// judged; Unsupported why no target can do it, or why it is not kept.
 	NotApplicable, Unsupported string
 }
 
