@@ -59,14 +59,19 @@ func (f *conformFlags) selectTarget(word string) (target.Kind, error) {
 		f.adapters = append(f.adapters, a)
 		return a.Kind(), nil
 	}
+	return builtinTarget("conform", word)
+}
+
+// builtinTarget returns the kind of target of that name, for the command named.
+func builtinTarget(command, name string) (target.Kind, error) {
 	all := append(target.Kinds(), linux.Kind())
-	i := slices.IndexFunc(all, func(k target.Kind) bool { return k.Name == word })
+	i := slices.IndexFunc(all, func(k target.Kind) bool { return k.Name == name })
 	if i < 0 {
-		return target.Kind{}, usageErrorf("conform: no target %q; there are %s", word, targetWords)
+		return target.Kind{}, usageErrorf("%s: no target %q; there are %s and %s", command, name, strings.Join(target.Names(), ", "), linux.Name)
 	}
-	if word == linux.Name {
+	if name == linux.Name {
 		if err := linux.Check(); err != nil {
-			return target.Kind{}, usageErrorf("conform: --target linux: %w", err)
+			return target.Kind{}, usageErrorf("%s: --target %s: %w", command, name, err)
 		}
 	}
 	return all[i], nil

@@ -141,18 +141,12 @@ func (f *fuzzFlags) fuzz(ctx context.Context, out, progress io.Writer, casesGive
 // fuzzTargets returns the kinds of target of these names.
 func fuzzTargets(names []string) ([]target.Kind, error) {
 	var kinds []target.Kind
-	all := append(target.Kinds(), linux.Kind())
 	for _, name := range names {
-		i := slices.IndexFunc(all, func(k target.Kind) bool { return k.Name == name })
-		if i < 0 {
-			return nil, usageErrorf("fuzz: no target %q; there are %s and %s", name, strings.Join(target.Names(), ", "), linux.Name)
+		k, err := builtinTarget("fuzz", name)
+		if err != nil {
+			return nil, err
 		}
-		if name == linux.Name {
-			if err := linux.Check(); err != nil {
-				return nil, usageErrorf("fuzz: --target linux: %w", err)
-			}
-		}
-		kinds = append(kinds, all[i])
+		kinds = append(kinds, k)
 	}
 	return kinds, nil
 }

@@ -104,7 +104,7 @@ scenarios:
 			Forward: emulated.Link{Rate: emulated.Mbps, Queue: emulated.PIE{Target: 20 * ms}},
 		},
 	}
-	if diff := cmp.Diff(want, got, cmpopts.IgnoreTypes(&emulated.Trace{})); diff != "" {
+	if diff := cmp.Diff(want, got, cmpopts.IgnoreTypes(&emulated.Trace{}), cmpopts.IgnoreUnexported(testbed.Scenario{}, testbed.Flow{})); diff != "" {
 		t.Errorf("scenarios (-want +got):\n%s", diff)
 	}
 	if tr := got[2].Forward.Trace; tr == nil || tr.Period() != 5*ms {
