@@ -71,14 +71,14 @@ func (r *racer) openKernel() error {
 	if r.peer, err = newWorld(); err != nil {
 		return err
 	}
-	if err := r.world.handle.LinkSetNsFd(r.world.ours, int(r.peer.ns)); err != nil {
+	if err := r.world.Move(r.world.ours, r.peer.Namespace); err != nil {
 		return fmt.Errorf("moving a device: %w", err)
 	}
 	if err := r.peer.addOurs(); err != nil {
 		return err
 	}
 	r.dial = func() (conn net.Conn, err error) {
-		err = r.peer.do(func() error {
+		err = r.peer.Do(func() error {
 			d := net.Dialer{Timeout: dialPatience}
 			d.SetMultipathTCP(false)
 			conn, err = d.Dial("tcp4", r.listener.Addr().String())
@@ -96,7 +96,7 @@ func (r *racer) openStack() error {
 			return err
 		}
 	}
-	err := r.world.do(func() error {
+	err := r.world.Do(func() error {
 		ep, err := r.contestant.open(r.world)
 		if err == nil {
 			r.gate = &gate{LinkEndpoint: ep}
@@ -116,7 +116,7 @@ func (r *racer) openStack() error {
 		return err
 	}
 	r.dial = func() (net.Conn, error) { return dialStack(s, r.port()) }
-	return r.world.do(r.openGenerator)
+	return r.world.Do(r.openGenerator)
 }
 
 // openGenerator makes what sends to the endpoint.
@@ -143,7 +143,7 @@ func (r *racer) close() {
 	}
 	for _, w := range []*world{r.world, r.peer} {
 		if w != nil {
-			w.close()
+			w.Close()
 		}
 	}
 	if r.gate != nil && r.against != "" {
@@ -157,7 +157,7 @@ func (r *racer) port() int { return r.listener.Addr().(*net.TCPAddr).Port }
 
 // listen serves connections at the kernel's end.
 func (r *racer) listen() error {
-	return r.world.do(func() error {
+	return r.world.Do(func() error {
 		var lc net.ListenConfig
 		lc.SetMultipathTCP(false)
 		l, err := lc.Listen(context.Background(), "tcp4", kernelAddress+":0")
@@ -210,7 +210,7 @@ func (r *racer) rx(during time.Duration, c *Contender) error {
 	runtime.ReadMemStats(&before)
 	counted, cpu, start := r.gate.counted.Load(), processTime(), time.Now()
 	var own time.Duration
-	err := r.world.do(func() (err error) {
+	err := r.world.Do(func() (err error) {
 		_, own, err = flood(r.gen, 0, during)
 		return err
 	})
@@ -236,7 +236,7 @@ func (r *racer) loss(during time.Duration, c *Contender) error {
 	defer r.gate.counting.Store(false)
 	counted := r.gate.counted.Load()
 	var sent int
-	err := r.world.do(func() (err error) {
+	err := r.world.Do(func() (err error) {
 		sent, _, err = flood(r.gen, offeredRate, during)
 		return err
 	})

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/plumbline/plumbline/internal/namespace"
 )
 
 // steps are what is done for each contender in a round.
@@ -83,7 +85,7 @@ func (r *Result) openAll(names []string) ([]*racer, error) {
 		entry := Contender{Name: c.name, Doc: c.doc, Against: c.against}
 		if err != nil {
 			entry.Error = err.Error()
-			if errors.Is(err, errNamespace) {
+			if errors.Is(err, namespace.ErrPrivilege) {
 				return racers, err
 			}
 		}

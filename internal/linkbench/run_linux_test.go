@@ -6,8 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/plumbline/plumbline/internal/nstest"
 )
 
@@ -52,26 +50,5 @@ func TestRunCancelled(t *testing.T) {
 	cancel(reason)
 	if _, err := Run(ctx, Options{Contenders: []string{"kernel"}, Time: time.Millisecond}); !errors.Is(err, reason) {
 		t.Errorf("Run = %v", err)
-	}
-}
-
-// Who may not make a namespace is told what that takes.
-func TestRunUnprivileged(t *testing.T) {
-	done := make(chan error)
-	go func() {
-		// Threads inherit capabilities from the one that makes them, so the
-		// error is looked at where it arises.
-		done <- onThread(func() error {
-			hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-			var none [2]unix.CapUserData
-			if err := unix.Capset(&hdr, &none[0]); err != nil {
-				return err
-			}
-			_, err := enterNewNamespace()
-			return err
-		})
-	}()
-	if err := <-done; !errors.Is(err, errNamespace) || !errors.Is(err, unix.EPERM) {
-		t.Errorf("without capabilities: %v", err)
 	}
 }

@@ -58,6 +58,11 @@ func (ns *Namespace) Close() {
 // Netlink returns a handle on the namespace's devices, addresses and routes.
 func (ns *Namespace) Netlink() *netlink.Handle { return ns.handle }
 
+// Move moves a device of this namespace into another.
+func (ns *Namespace) Move(link netlink.Link, to *Namespace) error {
+	return ns.handle.LinkSetNsFd(link, int(to.fd))
+}
+
 // Do calls f on a thread in the namespace and returns what f does. Sockets and
 // devices that f makes belong to the namespace; goroutines that f starts do not
 // run in it.
