@@ -316,7 +316,10 @@ func TestKernelReset(t *testing.T) {
 // 1,000 connections are open at once, each with traffic of its own.
 func TestKernelManyConnections(t *testing.T) {
 	eachStack(t, func(t *testing.T, stack, version string) {
-		const n = 1000
+		n := 1000
+		if testing.Short() {
+			n = 200
+		}
 		l := newLab(t)
 		echo := l.serve("", func(c *net.TCPConn) { _, _ = io.Copy(c, c) })
 		l.proxy(stack, "--listen", "7", "--to", echo)
