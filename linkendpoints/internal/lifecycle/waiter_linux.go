@@ -43,7 +43,7 @@ type Waiter struct {
 	interval time.Duration
 	ready    func() bool
 
-	file     *os.File // a duplicate that the runtime's poller knows; nil if it takes none
+	file     *os.File // what the runtime's poller knows; nil if it takes none
 	raw      syscall.RawConn
 	check    func(uintptr) bool
 	session  *Session  // of the last Wait
@@ -52,22 +52,16 @@ type Waiter struct {
 	bulk     int       // how many waits are still to be by poll(2)
 }
 
-// NewWaiter returns a waiter for fd, which the caller keeps and which becomes
-// non-blocking. ready says whether there is something to receive; a wait that takes
+// NewWaiter returns a waiter for fd, which the caller keeps. ready says whether there is something to receive; a wait that takes
 // about interval without that ends as Idle, unless interval is 0. It has to be
 // closed, which a Lifecycle does whose Config names it.
 func NewWaiter(fd int, interval time.Duration, ready func() bool) *Waiter {
 	w := &Waiter{interval: interval, ready: ready}
 	w.check = func(uintptr) bool { return w.session.Stopping() || w.ready() }
-	duplicate, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	file, err := pollable(fd)
 	if err != nil {
 		return w // the receiver polls
 	}
-	if err := unix.SetNonblock(duplicate, true); err != nil {
-		unix.Close(duplicate)
-		return w
-	}
-	file := os.NewFile(uintptr(duplicate), "")
 	raw, err := file.SyscallConn()
 	if err != nil || file.SetReadDeadline(time.Time{}) != nil {
 		file.Close() // the poller does not take it
@@ -75,6 +69,24 @@ func NewWaiter(fd int, interval time.Duration, ready func() bool) *Waiter {
 	}
 	w.file, w.raw = file, raw
 	return w
+}
+
+// pollable returns a file that is readable when fd is: an epoll instance with nothing else in it. The runtime's poller asks of a descriptor whether it can
+// be written to as well, and would be woken for every frame that has left.
+func pollable(fd int) (*os.File, error) {
+	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, err
+	}
+	err = unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)})
+	if err == nil {
+		err = unix.SetNonblock(epoll, true) // for the poller to take it
+	}
+	if err != nil {
+		unix.Close(epoll)
+		return nil, err
+	}
+	return os.NewFile(uintptr(epoll), "epoll"), nil
 }
 
 // Wait waits until there is something to receive or s stops. received is how many
@@ -124,7 +136,7 @@ func (w *Waiter) interrupt() {
 	}
 }
 
-// close lets go of the duplicate.
+// close lets go of the file.
 func (w *Waiter) close() {
 	if w.file != nil {
 		w.file.Close()
