@@ -48,12 +48,12 @@ func (p *peer) applicationCall(c *Call) error {
 		return err
 	case ShutdownRead:
 		a.shutRead = true
-		a.impatient = a.impatient || p.acked == 0 // before there is a connection
+		a.impatient = a.impatient || !p.connected()
 		_, err := p.call("shutdown", 0, number(a.fd), name("SHUT_RD"))
 		return err
 	case ShutdownWrite:
 		res, err := p.call("shutdown", 0, number(a.fd), name("SHUT_WR"))
-		a.impatient = a.impatient || p.acked == 0
+		a.impatient = a.impatient || !p.connected()
 		a.shutWr = a.shutWr || err == nil && res.Errno == ""
 		return err
 	case Close:

@@ -67,7 +67,7 @@ func (p *peer) open() (bool, error) {
 			return false, err
 		}
 	}
-	return p.synSent && p.acked > 0 && (p.app.fd != 0), p.gaveUp()
+	return p.connected() && p.app.fd != 0, p.gaveUp()
 }
 
 // do sends a segment and takes what comes at once.
@@ -96,6 +96,9 @@ func (p *peer) gaveUp() error {
 	p.s.Expect(0, &script.Syscall{Name: "read", Args: []script.Expr{number(p.app.fd), ellipsis, number(1)}, Result: number(-1), Errno: "EAGAIN"})
 	return &fault{"gave-up", "the application got " + p.app.errno + ", and nobody has done anything to end the connection"}
 }
+
+// connected reports whether there is a connection, as far as the peer can tell.
+func (p *peer) connected() bool { return p.synSent && p.acked > 0 }
 
 // ended reports whether there is a connection to go on with.
 func (p *peer) ended() bool {
@@ -185,8 +188,17 @@ func (p *peer) receiveAll() (bool, error) {
 // stuckSending is a fault unless the connection has a reason to be at its end. The
 // script expects the segment that is missing.
 func (p *peer) stuckSending(end, from uint32) error {
-	if p.app.impatient || p.s.Now()-silence > patience && p.app.closed {
+	if p.app.impatient {
 		return nil
+	}
+	if p.s.Now()-silence > patience {
+		// It may have run out of patience, of which only the application hears, if it still reads.
+		if err := p.readAll(); err != nil {
+			return err
+		}
+		if p.app.closed || p.app.shutRead || p.app.eof || p.app.errno != "" {
+			return nil
+		}
 	}
 	missing := &script.TCP{Flags: ack, Seq: from, Len: uint16(min(end-from, 60000)), Ack: script.Some(p.expected), AnyOptions: true}
 	if p.app.closed || p.app.shutWr {
