@@ -67,7 +67,7 @@ func (p *peer) open() (bool, error) {
 			return false, err
 		}
 	}
-	return p.connected() && p.app.fd != 0, p.gaveUp()
+	return p.synSent && p.acked > 0 && p.app.fd != 0, p.gaveUp()
 }
 
 // do sends a segment and takes what comes at once.
@@ -97,8 +97,8 @@ func (p *peer) gaveUp() error {
 	return &fault{"gave-up", "the application got " + p.app.errno + ", and nobody has done anything to end the connection"}
 }
 
-// connected reports whether there is a connection, as far as the peer can tell.
-func (p *peer) connected() bool { return p.synSent && p.acked > 0 }
+// connected reports whether both sides have acknowledged a SYN.
+func (p *peer) connected() bool { return p.expected > 0 && p.acked > 0 }
 
 // ended reports whether there is a connection to go on with.
 func (p *peer) ended() bool {
