@@ -14,8 +14,8 @@
 // leaves it open whether to do a thing at all: F-RTO, PAWS and the mitigations of
 // RFC 5961 are optional, and their steps are MUSTs for who does them.
 //
-// Section, level and meaning of each row were compared with the text of its RFC.
-// RFC 826 has neither key words nor numbers of sections: "generation" and
+// Section, level and meaning of each row were compared with the text of its RFC,
+// those of RFC 826 excepted. RFC 826 has neither key words nor numbers of sections: "generation" and
 // "reception" are those on packets.
 //
 // Each row names the tests that prove it. Those of ARP are tests in Go of package
