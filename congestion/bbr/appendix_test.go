@@ -190,7 +190,7 @@ func TestA12_StartupWithAggregation(t *testing.T) {
 	l.aggregate(20 * time.Millisecond)
 	largest := uint64(0)
 	l.onAck = func(ev *congestion.AckEvent) {
-		largest = max(largest, l.extraAcked)
+		largest = max(largest, l.aggregation.Extra())
 		// A slot bunches what the link delivered evenly, and what was sent so is no faster.
 		l.expect("no rate above the link's by more than a slot's worth", ev.Sample.DeliveryRate < rate*3/2)
 	}
@@ -203,12 +203,12 @@ func TestA12_StartupWithAggregation(t *testing.T) {
 func TestA13_CruiseWithAggregation(t *testing.T) {
 	l := newLab(t, labConfig{buffer: 8 * bdp})
 	l.untilState(probeBWCruise)
-	before := l.extraAcked
+	before := l.aggregation.Extra()
 	l.aggregate(20 * time.Millisecond)
 	l.run(3 * rtt)
-	l.expect("extra_acked has risen", l.extraAcked > before+10*mss)
+	l.expect("extra_acked has risen", l.aggregation.Extra() > before+10*mss)
 	l.untilState(probeBWCruise)
-	l.expect("max_inflight contains it", l.maxInflight >= l.bdpMultiple(l.bw, 200)+l.extraAcked)
+	l.expect("max_inflight contains it", l.maxInflight >= l.bdpMultiple(l.bw, 200)+l.aggregation.Extra())
 	if g := l.goodput(10*time.Second, rate); g < 0.9 {
 		t.Errorf("%.3f of the link is used, want 0.9", g)
 	}

@@ -171,7 +171,7 @@ func (b *bbr) OnSent(_ congestion.Time, _, inFlight uint64) {
 func (b *bbr) OnIdleRestart(now congestion.Time, _ time.Duration) {
 	b.now, b.inFlight = now, 0
 	b.idleRestart = true
-	b.extraAckedStart = now
+	b.aggregation.Restart(now)
 	if b.inProbeBW() {
 		b.setPacingRate(100)
 	} else if b.state == probeRTT {
@@ -258,7 +258,7 @@ func (b *bbr) Snapshot(s *congestion.Snapshot) {
 	add("inflight_longterm", infinite(b.inflightLongterm, noVolume))
 	add("inflight_shortterm", infinite(b.inflightShortterm, noVolume))
 	add("max_inflight", float64(b.maxInflight))
-	add("extra_acked", float64(b.extraAcked))
+	add("extra_acked", float64(b.aggregation.Extra()))
 	add("round_count", float64(b.roundCount))
 	add("full_bw_count", float64(b.fullBWCount))
 	*s = congestion.Snapshot{

@@ -52,7 +52,7 @@ func (b *bbr) quantizationBudget(inflightCap uint64) uint64 {
 func (b *bbr) inflight(bw, gain uint64) uint64 { return b.quantizationBudget(b.bdpMultiple(bw, gain)) }
 
 func (b *bbr) updateMaxInflight() {
-	b.maxInflight = b.quantizationBudget(b.bdpMultiple(b.bw, b.cwndGain) + b.extraAcked)
+	b.maxInflight = b.quantizationBudget(b.bdpMultiple(b.bw, b.cwndGain) + b.aggregation.Extra())
 }
 
 // setCwnd is §5.6.4.6.

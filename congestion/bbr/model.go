@@ -35,11 +35,7 @@ type model struct {
 	lossEvents  int
 	lastLostSeq uint64
 
-	// Aggregation (§5.5.9).
-	extraAcked          uint64
-	extraAckedStart     congestion.Time
-	extraAckedDelivered uint64
-	extraAckedFilter    pathmodel.RoundMax
+	aggregation pathmodel.Aggregation // §5.5.9
 
 	// Samples of packets that left in ProbeRTT are held for application-limited (§5.3.4.3, MarkConnectionAppLimited).
 	quiet pathmodel.Quiet
@@ -49,8 +45,8 @@ func newModel(now congestion.Time, srtt time.Duration) model {
 	m := model{
 		minRTT: noRTT, minRTTStamp: now,
 		bwShortterm: noRate, inflightShortterm: noVolume, inflightLongterm: noVolume,
-		extraAckedStart: now,
 	}
+	m.aggregation.Restart(now)
 	if srtt > 0 {
 		m.minRTT = srtt
 	}
@@ -136,19 +132,11 @@ func (b *bbr) advanceMaxBWFilter() {
 
 // updateACKAggregation is §5.5.9.
 func (b *bbr) updateACKAggregation() {
-	expected := pathmodel.Volume(b.bw, b.now-b.extraAckedStart)
-	if b.extraAckedDelivered <= expected {
-		b.extraAckedDelivered = 0
-		b.extraAckedStart = b.now
-		expected = 0
-	}
-	b.extraAckedDelivered += b.newlyAcked
-	extra := min(b.extraAckedDelivered-expected, b.cwnd)
 	length := uint64(1) // in Startup, just remember one round
 	if b.fullBWReached {
 		length = extraAckedRounds
 	}
-	b.extraAcked = b.extraAckedFilter.Update(extra, b.roundCount, length)
+	b.aggregation.Update(b.now, b.bw, b.newlyAcked, b.cwnd, b.roundCount, length)
 }
 
 // updateMinRTT is §5.3.4.3.

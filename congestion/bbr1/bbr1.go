@@ -5,8 +5,9 @@
 // Two estimates make its model of the path: BtlBw, the largest delivery rate of ten round trips, and RTprop, the smallest round-trip time of ten seconds. It paces at gains
 // around BtlBw and keeps at most two BDP in flight. Loss does not change the model, only the window while it is being recovered.
 //
-// Names and numbers of sections are the draft's. All arithmetic is on integers: bytes, bytes per second, nanoseconds, gains in ten-thousandths. What paper and draft do
-// not have is not here either: no model of ACK aggregation, no estimator of policers.
+// Names and numbers of sections are the draft's. All arithmetic is on integers: bytes, bytes per second, nanoseconds, gains in ten-thousandths. Of what kernels have added to
+// paper and draft it has the model of ACK aggregation (draft-ietf-ccwg-bbr §5.5.9, in kernels since Linux 5.1), without which it would keep fewer bytes in flight than they do
+// wherever ACKs are delayed or bunched; it has no estimator of policers.
 //
 // Importing the package registers it as "bbr1".
 package bbr1
@@ -46,6 +47,12 @@ const (
 	rtPropFilterLen  = 10 * time.Second       // BBRRTpropFilterLen
 	probeRTTDuration = 200 * time.Millisecond // BBRProbeRTTDuration
 	unknownRTT       = time.Duration(math.MaxInt64)
+)
+
+// Kernels keep the excess of ACKs for the present slot of five round trips and the one before, and let it add to the window what 100 ms bring, at most.
+const (
+	extraAckedSlot = 5 // round trips
+	extraAckedMost = 100 * time.Millisecond
 )
 
 // state is BBR.state (§4.3.1).
@@ -121,6 +128,7 @@ func (b *bbr) Init(cfg congestion.Config) {
 	}
 	b.initialCwnd = b.cwnd
 	b.targetCwnd = b.cwnd
+	b.aggregation.Restart(cfg.Now)
 	b.initPacingRate(cfg.SRTT)
 	b.enterStartup()
 	b.setSendQuantum()
@@ -134,6 +142,7 @@ func (b *bbr) OnSent(congestion.Time, uint64, uint64) {}
 func (b *bbr) OnIdleRestart(now congestion.Time, _ time.Duration) {
 	b.now, b.inFlight = now, 0
 	b.idleRestart = true
+	b.aggregation.Restart(now)
 	if b.state == probeBW {
 		b.setPacingRateWithGain(unity)
 	}
@@ -162,6 +171,7 @@ func (b *bbr) OnAck(ev *congestion.AckEvent) {
 
 func (b *bbr) updateModelAndState() {
 	b.updateBtlBw()
+	b.updateAggregation()
 	b.checkCyclePhase()
 	b.checkFullPipe()
 	b.checkDrain()
@@ -203,6 +213,7 @@ func (b *bbr) Snapshot(s *congestion.Snapshot) {
 			congestion.NamedValue{Name: "pacing_gain", Value: float64(b.pacingGain) / unity},
 			congestion.NamedValue{Name: "cwnd_gain", Value: float64(b.cwndGain) / unity},
 			congestion.NamedValue{Name: "target_cwnd", Value: float64(b.targetCwnd)},
+			congestion.NamedValue{Name: "extra_acked", Value: float64(b.aggregation.Extra())},
 			congestion.NamedValue{Name: "cycle_index", Value: float64(b.cycleIndex)},
 			congestion.NamedValue{Name: "round_count", Value: float64(b.roundCount)},
 			congestion.NamedValue{Name: "full_bw_count", Value: float64(b.fullBWCount)},

@@ -19,6 +19,8 @@ type path struct {
 	rtPropStamp   congestion.Time
 	rtPropExpired bool
 
+	aggregation pathmodel.Aggregation
+
 	quiet pathmodel.Quiet // what ProbeRTT sends says nothing of the bandwidth
 }
 
@@ -37,6 +39,19 @@ func (b *bbr) updateBtlBw() {
 	if b.rs.Valid && (b.rs.DeliveryRate >= b.btlBw || !b.rs.AppLimited) {
 		b.btlBw = b.btlBwFilter.Update(b.rs.DeliveryRate, b.roundCount, btlBwFilterLen)
 	}
+}
+
+// updateAggregation notes by how much ACKs run ahead of BtlBw.
+func (b *bbr) updateAggregation() {
+	b.aggregation.Update(b.now, b.btlBw, b.acked, b.cwnd, b.roundCount, extraAckedSlot+1+b.roundCount%extraAckedSlot)
+}
+
+// aggregationCwnd is what the window has for it. Startup has three BDP anyway.
+func (b *bbr) aggregationCwnd() uint64 {
+	if !b.filledPipe {
+		return 0
+	}
+	return min(b.aggregation.Extra(), pathmodel.Volume(b.btlBw, extraAckedMost))
 }
 
 // updateRTprop is §4.1.2.3.
@@ -93,7 +108,7 @@ func (b *bbr) setSendQuantum() {
 
 // setCwnd is BBRSetCwnd (§4.2.3.6).
 func (b *bbr) setCwnd() {
-	b.targetCwnd = b.inflight(b.cwndGain)
+	b.targetCwnd = min(b.inflight(b.cwndGain)+b.aggregationCwnd(), congestion.MaxWindow)
 	b.modulateForRecovery()
 	if !b.packetConservation {
 		if b.filledPipe {

@@ -32,7 +32,7 @@ var faults = map[string]string{
 	"no growth":        "took cwnd from 10000 to 10000",
 	"explodes":         "its peak was",
 	"signal raises":    "raised cwnd from",
-	"never reduces":    "after 50 round trips",
+	"never reduces":    "after 100 round trips",
 	"no undo":          "undone after",
 	"idle raises":      "idleness raised cwnd",
 	"absolute time":    "at other instants",
