@@ -153,6 +153,15 @@ func (r *reassembly) insert(lo, hi Seq, p *buffer.Buffer, fin bool) (dup Block) 
 	return dup
 }
 
+// overlap returns the first part of [lo, hi) that is there already, or an empty block.
+func (r *reassembly) overlap(lo, hi Seq) Block {
+	i := r.find(lo)
+	if i == len(r.pieces) || hi.Leq(r.pieces[i].lo) {
+		return Block{}
+	}
+	return Block{seq.Max(lo, r.pieces[i].lo), seq.Min(hi, r.pieces[i].hi)}
+}
+
 // place puts x before piece i, joins it with neighbours that it touches, and returns the index of the piece that holds it.
 func (r *reassembly) place(i int, x piece) int {
 	r.bytes += x.hi.Sub(x.lo)

@@ -70,6 +70,10 @@ func (t *TCB) text(now Time, s *Segment) {
 		return
 	}
 	hole := len(t.reasm.pieces) > 0
+	if hole {
+		dup := t.reasm.overlap(s.Seq, s.Seq.Add(s.Len))
+		t.noteDSACK(dup.Left, dup.Right)
+	}
 	t.deliver(s.Len, s)
 	fin := s.Flags.Has(FIN)
 	for !fin && hole {
