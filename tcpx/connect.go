@@ -17,6 +17,8 @@ import (
 const (
 	// minMSS and maxMSS bound TCP_MAXSEG.
 	minMSS = header.TCPMinimumMSS
+	// leastRoom is what options and text have in a packet at least: all options and one fragment's least. On a link with an MTU below 88 IP cuts such packets.
+	leastRoom = 48
 	maxMSS = header.TCPMaximumMSS
 	// gsoHeaders is what a super-segment must leave free below the 65535 octets of an IP packet: the longest TCP header and an IPv6 header.
 	gsoHeaders = 60 + header.IPv6MinimumSize
@@ -248,12 +250,12 @@ func newController(name string) congestion.Controller {
 
 // mtuPayload is the room for options and text in a packet of the route. Route.MTU is without the IP header already.
 func mtuPayload(r *stack.Route) int {
-	return max(int(r.MTU())-header.TCPMinimumSize, minMSS)
+	return max(int(r.MTU())-header.TCPMinimumSize, header.IPv4MinimumMTU-header.IPv4MinimumSize-header.TCPMinimumSize)
 }
 
 // advertisedMSS is what our SYN announces (RFC 9293 §3.7.1): without IP and TCP options, as RFC 6691 has it.
 func (p *protocol) advertisedMSS(r *stack.Route, user uint16) uint16 {
-	m := min(mtuPayload(r), 65535-header.IPv6MinimumSize-header.TCPMinimumSize, p.announcedPayload(r))
+	m := min(mtuPayload(r), 65535-int(ipHeader(r.NetProto()))-header.TCPMinimumSize, p.announcedPayload(r))
 	if user != 0 {
 		m = min(m, int(user))
 	}

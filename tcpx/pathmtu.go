@@ -54,7 +54,7 @@ func (p *pathMTU) MTU(now tcb.Time) int {
 }
 
 // payload is the room in packets of a size.
-func (p *pathMTU) payload(mtu uint32) int { return max(int(mtu)-int(p.headers), minMSS) }
+func (p *pathMTU) payload(mtu uint32) int { return max(int(mtu)-int(p.headers), leastRoom) }
 
 // Probe implements tcb.PathMTU.Probe.
 func (p *pathMTU) Probe() int {
@@ -135,7 +135,7 @@ func (e *Endpoint) pathPayload() int {
 		path, link := pathOf(e.route)
 		room = min(room, int(c.MTU(path, link)-ipHeader(e.route.NetProto()))-header.TCPMinimumSize)
 	}
-	return max(room, minMSS)
+	return max(room, leastRoom)
 }
 
 // announcedPayload bounds the MSS that is announced on a path with a black hole: no router tells the peer either.
@@ -144,7 +144,7 @@ func (p *protocol) announcedPayload(r *stack.Route) int {
 		return mtuPayload(r)
 	}
 	path, link := pathOf(r)
-	return max(int(p.pmtu.Announce(path, link)-ipHeader(r.NetProto()))-header.TCPMinimumSize, minMSS)
+	return max(int(p.pmtu.Announce(path, link)-ipHeader(r.NetProto()))-header.TCPMinimumSize, min(leastRoom, mtuPayload(r)))
 }
 
 // smallerMSS returns the sizes to announce once large segments of the peer vanish: what is expected to arrive everywhere, then the least.

@@ -25,6 +25,7 @@ type conformFlags struct {
 	targets      []string
 	run          string
 	level        string
+	ignore       []string
 	corpus       string
 	packetdrill  string
 	shell        bool
@@ -102,6 +103,7 @@ although it was expected to fail, or if a verdict differs from the snapshot.`,
 	fl.StringSliceVar(&f.targets, "target", nil, "targets to run on: "+targetWords)
 	fl.StringVar(&f.run, "run", "", "run only what matches this regular expression: the name of a run, as in open/active.pkt/ipv4/gvisor, or a requirement of its script")
 	fl.StringVar(&f.level, "level", "", "compare packets at this level, rfc or strict (default what the script asks for)")
+	fl.StringSliceVar(&f.ignore, "ignore", nil, "do not compare: windows, the window field and the shift of its scale; ect, which segments are ECN-capable")
 	fl.StringVar(&f.corpus, "corpus", "", "run the packetdrill scripts below this directory instead of the suite")
 	fl.BoolVar(&f.shell, "shell", false, "run the commands of the scripts of --corpus in a shell, in the namespace of the target linux; they can do all that you can")
 	fl.StringVar(&f.packetdrill, "packetdrill", "", "compare the verdicts of --target linux with those of this program, packetdrill; it runs the commands of scripts, as --shell does")
@@ -185,6 +187,9 @@ func (f *conformFlags) suite(args []string) (*runner.Suite, error) {
 		if s.Options.Level, err = runner.ParseLevel(f.level); err != nil {
 			return nil, usageErrorf("conform: --level: %v", err)
 		}
+	}
+	if s.Options.Ignore, err = runner.ParseIgnored(f.ignore); err != nil {
+		return nil, usageErrorf("conform: --ignore: %v", err)
 	}
 	if f.run != "" {
 		if s.Match, err = regexp.Compile(f.run); err != nil {

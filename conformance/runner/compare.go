@@ -13,6 +13,7 @@ import (
 // compare says how a candidate differs from want, or returns "".
 func (r *run) compare(want *script.Packet, cand *candidate) string {
 	got := cand.got
+	want = r.opt.Ignore.expected(want, got)
 	if d := r.compareIP(want.IP, got.IP); d != "" {
 		return d
 	}

@@ -25,6 +25,8 @@ type run struct {
 
 	settings
 	local, remote netip.Addr
+	// freeBSD says that the script was written for FreeBSD.
+	freeBSD bool
 
 	// epoch is when the script began, in the time of the target: settings
 	// that were made before take time on a target in real time.

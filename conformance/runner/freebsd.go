@@ -22,7 +22,7 @@ var freeBSD = map[string]func(value string) ([]setting, bool){
 	},
 	"net.inet.tcp.sack.enable":               renamed("net.ipv4.tcp_sack"),
 	"net.inet.tcp.ecn.enable":                renamed("net.ipv4.tcp_ecn"),
-	"net.inet.tcp.recvspace":                 buffer("net.ipv4.tcp_rmem"),
+	"net.inet.tcp.recvspace":                 windowSpace,
 	"net.inet.tcp.sendspace":                 buffer("net.ipv4.tcp_wmem"),
 	"net.inet.tcp.delacktime":                renamed("net.ipv4.tcp_delack_ms"),
 	"net.inet.tcp.rexmit_initial":            renamed("net.ipv4.tcp_rto_initial_ms"),
@@ -43,7 +43,7 @@ var freeBSD = map[string]func(value string) ([]setting, bool){
 	"net.inet.tcp.syncookies_only":           always("0"),
 	"net.inet.tcp.tolerate_missing_ts":       always("0"),
 	"net.inet.tcp.hostcache.purgenow":        always("1"),
-	"kern.ipc.maxsockbuf":                    always("2097152"),
+	"kern.ipc.maxsockbuf":                    always(strconv.Itoa(mostSocket)),
 	"net.inet.tcp.udp_tunneling_port":        always("0"),
 	"net.inet.tcp.v6pmtud_blackhole_mss":     always("1220"),
 	"net.inet.tcp.pmtud_blackhole_mss":       always("1200"),
@@ -67,7 +67,18 @@ func inSeconds(name string) func(string) ([]setting, bool) {
 const (
 	leastBuffer = 4096
 	mostBuffer  = 6 << 20
+	// mostSocket is kern.ipc.maxsockbuf, of which FreeBSD makes the shift of its
+	// windows.
+	mostSocket = 2 << 20
 )
+
+// windowSpace is the initial size of the receive buffer. FreeBSD offers all of it
+// as window, Linux one half, so that twice as much gives the same windows.
+func windowSpace(v string) ([]setting, bool) {
+	n, err := strconv.ParseUint(v, 10, 32)
+	sizes := strconv.Itoa(leastBuffer) + " " + strconv.FormatUint(2*n, 10) + " " + strconv.Itoa(2*mostSocket)
+	return []setting{{"net.ipv4.tcp_rmem", sizes}}, err == nil && 2*n >= leastBuffer && n <= mostSocket
+}
 
 // buffer is the initial size of a buffer, for a range of sizes.
 func buffer(name string) func(string) ([]setting, bool) {
@@ -81,6 +92,25 @@ func buffer(name string) func(string) ([]setting, bool) {
 // always is a setting of which targets have one value only.
 func always(value string) func(string) ([]setting, bool) {
 	return func(v string) ([]setting, bool) { return nil, v == value }
+}
+
+// forFreeBSD reports whether a script was written for FreeBSD: it has settings of
+// its TCP.
+func forFreeBSD(s *script.Script) bool {
+	names := func(c *script.Command) bool { return strings.Contains(c.Text, "net.inet.tcp.") }
+	return slices.ContainsFunc(s.Init, names) || slices.ContainsFunc(s.Events, func(ev *script.Event) bool {
+		c, ok := ev.Action.(*script.Command)
+		return ok && names(c)
+	})
+}
+
+// likeFreeBSD gives a new socket what sockets of FreeBSD have by default and
+// Linux's have not: its first ACKs are delayed as any. A target without the option
+// keeps its ways.
+func (r *run) likeFreeBSD(fd target.FD) {
+	if r.freeBSD {
+		_, _ = r.target.Syscall(target.SetOption{FD: fd, Level: "IPPROTO_TCP", Name: "TCP_QUICKACK", Value: 0})
+	}
 }
 
 // translate returns the settings of Linux that mean what one of FreeBSD means;

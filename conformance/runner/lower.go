@@ -74,6 +74,7 @@ func (a *args) socket() prepared {
 			f := &file{live: target.FD(res.Value)}
 			f.conn = &conn{file: f}
 			r.current = r.addConn(f.conn)
+			r.likeFreeBSD(f.live)
 			return r.open(n, ok, f)
 		},
 	}

@@ -295,7 +295,7 @@ func (r *run) joins(t, n, want *script.TCP, sizes []int) bool {
 	// As packetdrill: the same headers, and the same size except at the end.
 	const ignored = script.PSH | script.FIN | script.CWR
 	last := int(t.Len)+int(n.Len) >= int(want.Len)
-	return n.Flags&^ignored == t.Flags&^ignored && n.Ack == t.Ack && n.Win == t.Win &&
+	return n.Flags&^ignored == t.Flags&^ignored && n.Ack == t.Ack && (n.Win == t.Win || r.opt.Ignore.has(IgnoreWindows)) &&
 		(last || int(n.Len) == sizes[len(sizes)-1])
 }
 

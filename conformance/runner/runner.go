@@ -98,6 +98,8 @@ type Options struct {
 	// end of a script, nor for those of other connections than the one that
 	// an event is about, as packetdrill does not.
 	IgnoreLeftovers bool
+	// Ignore is what is not compared at all.
+	Ignore Ignored
 	// Oracle judges the packets of each run by package oracle as well: a run
 	// fails if what the target sent breaks a rule of the hard tier. What breaks
 	// one of the soft tier is in Result.Findings.

@@ -130,6 +130,7 @@ func (r *run) prepare() error {
 	if r.opt.Addrs != (target.Addrs{}) {
 		r.addrs = r.opt.Addrs
 	}
+	r.freeBSD = forFreeBSD(r.script)
 	r.local, r.remote = r.addrs.Local4, r.addrs.Remote4
 	if r.v6 {
 		r.local, r.remote = r.addrs.Local6, r.addrs.Remote6
@@ -155,7 +156,7 @@ func (r *run) interfaceMTU() int {
 	switch {
 	case r.mtu != 0:
 		return r.mtu
-	case r.v6:
+	case r.v6 && !r.freeBSD:
 		return 1520
 	default:
 		return 1500
