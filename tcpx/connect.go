@@ -19,7 +19,7 @@ const (
 	minMSS = header.TCPMinimumMSS
 	// leastRoom is what options and text have in a packet at least: all options and one fragment's least. On a link with an MTU below 88 IP cuts such packets.
 	leastRoom = 48
-	maxMSS = header.TCPMaximumMSS
+	maxMSS    = header.TCPMaximumMSS
 	// gsoHeaders is what a super-segment must leave free below the 65535 octets of an IP packet: the longest TCP header and an IPv6 header.
 	gsoHeaders = 60 + header.IPv6MinimumSize
 )

@@ -36,7 +36,7 @@ type fake struct {
 
 // kind makes a kind of target of one fake.
 func (f *fake) kind() target.Kind {
-	return target.Kind{Name: "fake", Open: func(target.Config) (target.Target, error) { return f, nil }}
+	return target.Kind{Name: "fake", Capabilities: target.Capabilities{ECN: true}, Open: func(target.Config) (target.Target, error) { return f, nil }}
 }
 
 func (f *fake) Now() time.Duration { return f.now }

@@ -18,7 +18,7 @@ func TestSettingsOfFreeBSD(t *testing.T) {
 		{"net.inet.tcp.rfc1323=0", map[string]string{"net.ipv4.tcp_window_scaling": "0", "net.ipv4.tcp_timestamps": "0"}},
 		{"net.inet.tcp.sack.enable=0", map[string]string{"net.ipv4.tcp_sack": "0"}},
 		{"net.inet.tcp.keepidle=15000", map[string]string{"net.ipv4.tcp_keepalive_time": "15"}},
-		{"net.inet.tcp.recvspace=65536", map[string]string{"net.ipv4.tcp_rmem": "4096 65536 6291456"}},
+		{"net.inet.tcp.recvspace=65536", map[string]string{"net.ipv4.tcp_rmem": "4096 131072 4194304"}},
 		{"net.inet.tcp.drop_synfin=0", nil},
 	} {
 		f := &fake{}

@@ -29,7 +29,10 @@ const (
 // ignoredNames are the names of the members of a set.
 var ignoredNames = []string{"windows", "ect"}
 
-// ParseIgnored returns the set with the members named: "windows", "ect".
+// IgnoredNames returns the names that ParseIgnored knows.
+func IgnoredNames() []string { return slices.Clone(ignoredNames) }
+
+// ParseIgnored returns the set with the members named; IgnoredNames lists them.
 func ParseIgnored(names []string) (Ignored, error) {
 	var set Ignored
 	for _, n := range names {

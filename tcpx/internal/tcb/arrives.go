@@ -341,7 +341,8 @@ func (t *TCB) arrivesTimeWait(now Time, s *Segment) {
 		t.set(flagAckNow)
 		return
 	}
-	if !t.acceptable(s) || s.Flags.Has(SYN) || s.Flags.Has(ACK) && !t.ackInRange(s) {
+	// Text and FIN behind the FIN that ended the stream are of a peer that has lost its place: our ACK tells it where we are.
+	if !t.acceptable(s) || s.SegLen() > 0 || s.Flags.Has(ACK) && !t.ackInRange(s) {
 		t.challenge(now)
 	}
 }
