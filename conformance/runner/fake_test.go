@@ -30,13 +30,15 @@ type fake struct {
 	settings map[string]string
 	written  int
 	port     uint16
+	// ecn lets scripts expect ECN.
+	ecn bool
 	// state is what Info tells.
 	state int64
 }
 
 // kind makes a kind of target of one fake.
 func (f *fake) kind() target.Kind {
-	return target.Kind{Name: "fake", Capabilities: target.Capabilities{ECN: true}, Open: func(target.Config) (target.Target, error) { return f, nil }}
+	return target.Kind{Name: "fake", Capabilities: target.Capabilities{ECN: f.ecn}, Open: func(target.Config) (target.Target, error) { return f, nil }}
 }
 
 func (f *fake) Now() time.Duration { return f.now }

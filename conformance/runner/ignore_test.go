@@ -46,7 +46,7 @@ func TestIgnored(t *testing.T) {
 				tt.ignored ^ (1<<len(runner.IgnoredNames()) - 1): tt.reason,
 				tt.ignored: "",
 			} {
-				f := &fake{sends: cloneSends(tt.sends)}
+				f := &fake{ecn: true, sends: cloneSends(tt.sends)}
 				res := runFake(t, f, tt.script, runner.Options{Level: strict, Ignore: ignored})
 				if pass := res.Verdict == runner.Pass; pass != (want == "") || !strings.Contains(res.Reason, want) {
 					t.Errorf("without %v: %s %q, want %q", ignored, res.Verdict, res.Reason, want)
@@ -55,7 +55,7 @@ func TestIgnored(t *testing.T) {
 		})
 	}
 	// SYN says whether a TCP does something that it should not.
-	res := runFake(t, &fake{sends: []sending{synACK}}, strings.Replace(preamble, "> S.", "> [ect0] S.", 1), runner.Options{Ignore: runner.IgnoreECT})
+	res := runFake(t, &fake{ecn: true, sends: []sending{synACK}}, strings.Replace(preamble, "> S.", "> [ect0] S.", 1), runner.Options{Ignore: runner.IgnoreECT})
 	if res.Verdict != runner.Fail {
 		t.Errorf("ECT of SYN-ACK was not compared: %s", res.Verdict)
 	}

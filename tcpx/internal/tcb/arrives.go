@@ -342,7 +342,7 @@ func (t *TCB) arrivesTimeWait(now Time, s *Segment) {
 		return
 	}
 	// Text and FIN behind the FIN that ended the stream are of a peer that has lost its place: our ACK tells it where we are.
-	if !t.acceptable(s) || s.SegLen() > 0 || s.Flags.Has(ACK) && !t.ackInRange(s) {
+	if !t.acceptable(s) || s.Flags.Has(SYN) || s.Flags.Has(ACK) && (s.SegLen() > 0 || !t.ackInRange(s)) {
 		t.challenge(now)
 	}
 }
