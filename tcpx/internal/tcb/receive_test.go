@@ -110,12 +110,15 @@ func TestTimeWait(t *testing.T) {
 	r.expect(r.in(Segment{Seq: r.rcvNxt, Flags: RST}, ""))
 	r.expectState(StateTimeWait) // RFC 1337
 	r.expect(r.in(r.ack(0), ""))
-	r.expect(r.in(r.ack(0), "text is ignored"))
-	r.expect(r.in(Segment{Seq: r.rcvNxt, Flags: PSH}, ""))
+	r.expect(r.in(r.ack(0), "text behind the end of the stream"), ". 2:2 ack 2")
+	r.sleep(time.Second)
+	r.expect(r.in(r.ack(FIN), ""), ". 2:2 ack 2")
+	r.expect(r.in(Segment{Seq: r.rcvNxt, Flags: PSH}, "no ACK"))
+	r.sleep(time.Second)
 	s := r.ack(0)
 	s.Ack++
 	r.expect(r.in(s, ""), ". 2:2 ack 2")
-	r.sleep(time.Minute)
+	r.sleep(58 * time.Second) // none of these has restarted 2MSL
 	r.expectState(StateClosed)
 
 	tests := []struct {
