@@ -81,6 +81,11 @@ const (
 	outageAt   = 5 * time.Second
 	outageEnds = 8 * time.Second
 	burstAt    = 400 * time.Millisecond
+
+	epochRTT      = 200 * ms
+	friendlyRTT   = 20 * ms
+	stallRate     = 10 * emulated.Mbps
+	stallDuration = 16 * time.Second
 )
 
 // deviations are the scenarios of the family "deviation".
@@ -154,6 +159,24 @@ func deviations() []deviation {
 			writes: []write{{0, 200_000}, {burstAt, 100_000}},
 		},
 		regrowth(833, 25*time.Second),
+		{
+			name: "cubic-epoch", algorithm: "cubic",
+			about: "a second loss before the window has come back: when is it where fast convergence puts W_max?",
+			check: check{Check{Quantity: "time to W_max, of K for cwnd_epoch", Unit: "", Source: "RFC 9438 §4.2, §4.7: K = cbrt((W_max-cwnd_epoch)/C)", Least: 0.9, Most: 1.1}, measureEpoch},
+			path:  lossy(emulated.Gbps, epochRTT, 90, 600), duration: 16 * time.Second,
+		},
+		{
+			name: "cubic-friendly", algorithm: "cubic",
+			about: "one loss at a window of 40 segments, 20 ms: how fast does the window grow once it is as large again?",
+			check: check{Check{Quantity: "growth in a round trip above cwnd_prior", Unit: "segments", Source: "RFC 9438 §4.3: α is 1 from there on", Least: 0.9, Most: 1.1}, measureFriendly},
+			path:  lossy(emulated.Gbps, friendlyRTT, 32), duration: 2 * time.Second,
+		},
+		{
+			name: "rto-recovery", algorithm: "reno",
+			about: "slow start loses every other segment, and retransmissions with them: how much of the link is used then?",
+			check: check{Check{Quantity: "delivered in the second half, of what the link carries", Unit: "", Source: "RFC 8985 §6.3, RFC 5681 §3.1: one episode for a time-out", Least: 0.9, Most: 1.01}, measureDelivered},
+			path:  func() (emulated.Link, emulated.Link) { return bottleneck(stallRate, 100*ms, 1) }, duration: stallDuration,
+		},
 		{
 			name: "cubic-idle", algorithm: "cubic",
 			about: "60 s of silence after a loss: how far does one ACK open the window then?",

@@ -22,6 +22,9 @@ func TestDeviations(t *testing.T) {
 		"byte-counting":   {10, 14.5},
 		"dsack":           {0, 0},
 		"pacing":          {50, 80},
+		"cubic-epoch":     {2.5, 3.5},
+		"cubic-friendly":  {0.45, 0.6},
+		"rto-recovery":    {0, 0.2},
 	}
 	for _, d := range deviations() {
 		t.Run(d.name, func(t *testing.T) {

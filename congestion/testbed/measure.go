@@ -3,7 +3,10 @@ package testbed
 import (
 	"errors"
 	"fmt"
+	"math"
 	"time"
+
+	"github.com/plumbline/plumbline/linkendpoints/emulated"
 )
 
 // These are the numbers of the deviations.
@@ -26,6 +29,67 @@ func measureRegrowth(r *recording, window float64) (float64, error) {
 		}
 	}
 	return 0, errors.New("the window did not come back")
+}
+
+// measureEpoch finds the time from the second recovery's end, a round trip after its begin, until the window is at the W_max that fast convergence makes of the window before it (RFC 9438 §4.7), as a
+// multiple of K for the window that the stage begins with.
+func measureEpoch(r *recording) (float64, error) {
+	reduced := r.reductions()
+	if len(reduced) != 2 {
+		return 0, fmt.Errorf("%d reductions, want two", len(reduced))
+	}
+	first, second := r.windows[reduced[0]-1].cwnd, r.windows[reduced[1]-1].cwnd
+	if second > 0.95*first {
+		return 0, fmt.Errorf("the second loss was found at a window of %.0f segments, the first at %.0f: no fast convergence", second, first)
+	}
+	at := r.windows[reduced[1]]
+	const beta, c = 0.7, 0.4
+	wMax := second * (1 + beta) / 2
+	k := math.Cbrt((wMax - at.ssthresh) / c)
+	for _, w := range r.windows[reduced[1]:] {
+		// During recovery the window is still on its way down.
+		if w.at > at.at+time.Second && w.cwnd >= wMax {
+			return (w.at - at.at - epochRTT).Seconds() / k, nil
+		}
+	}
+	return 0, errors.New("the window did not come back")
+}
+
+// measureFriendly compares the window with itself 20 round trips later, from where it is two segments larger than before the loss.
+func measureFriendly(r *recording) (float64, error) {
+	reduced := r.reductions()
+	if len(reduced) != 1 {
+		return 0, fmt.Errorf("%d reductions, want one", len(reduced))
+	}
+	const roundTrips = 20
+	at := r.windows[reduced[0]].at
+	before := r.windows[reduced[0]-1].cwnd
+	for _, w := range r.windows[reduced[0]:] {
+		if w.at < at+time.Second/5 || w.cwnd < before+2 {
+			continue
+		}
+		if w.at+roundTrips*friendlyRTT > r.now() {
+			break
+		}
+		later, err := r.windowAt(w.at + roundTrips*friendlyRTT)
+		return (later.cwnd - w.cwnd) / roundTrips, err
+	}
+	return 0, errors.New("the window did not grow for long enough")
+}
+
+// measureDelivered is the goodput of the second half, as a share of what the link carries beside headers.
+func measureDelivered(r *recording) (float64, error) {
+	var half, all uint32
+	for _, p := range r.packets {
+		if p.received && int32(p.ack-all) > 0 {
+			all = p.ack
+			if p.at < stallDuration/2 {
+				half = p.ack
+			}
+		}
+	}
+	ceiling := float64(stallRate.Bytes(stallDuration/2)) * SegmentPayload / emulated.DefaultMTU
+	return float64(all-half) / ceiling, nil
 }
 
 func measureIdle(r *recording) (float64, error) {

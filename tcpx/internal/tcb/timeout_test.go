@@ -330,6 +330,59 @@ func TestFRTO(t *testing.T) {
 			ack 1 ecr 300 > 10 11
 			has spurious=0 ssthresh=5 state=4
 		`},
+		{name: "Eifel across the wrap of the timestamps", change: []func(*rig){noSACK, withTS, wrapping}, play: expired + `
+			ack 1 ecr 0 > 10 
+			has spurious=1 ssthresh=inf state=0
+		`},
+		{name: "Eifel across the wrap: the ACK of the retransmission", change: []func(*rig){noSACK, withTS, wrapping}, play: expired + `
+			ack 1 ecr 300 > 10 11
+			has spurious=0 ssthresh=5 state=4
+		`},
+	})
+}
+
+// wrapping lets the timestamps wrap 100 ms after the start.
+func wrapping(r *rig) { r.params.TSOffset = -uint32(r.now/Time(time.Millisecond)) - 200 }
+
+// TestNoFastRecoveryAfterTimeout: what RACK finds lost while recovery from a time-out is under way belongs to that recovery (RFC 8985 §6.3), which sends it in slow start. A fast
+// recovery inside of it would take the window down once more, and with it, as the window is one segment then, all that could leave: a sender would stand still but for what its
+// timer sends.
+func TestNoFastRecoveryAfterTimeout(t *testing.T) {
+	const expired = `
+		write 11 > 0 1 2 3 4 5 6 7 8 9
+		timer 200ms > 10                // the probe is the last that there is: F-RTO has nothing new to send
+		timer 300ms > 0
+		has state=4 cwnd=1 recoveries=0
+		after 100ms
+	`
+	playAll(t, []script{
+		{name: "the first ACK shows that all was lost", play: expired + `
+			ack 1 > 1 2
+			has state=4 recoveries=0 ssthresh=5
+			after 100ms
+			ack 3 > 3 4 5                   // a segment for each ACK (RFC 3465 §2.3)
+			has state=4 recoveries=0 ssthresh=5
+			after 100ms
+			ack 6 > 6 7 8 9
+			ack 10 > 10
+			after 100ms
+			ack 11
+			has state=0 recoveries=0 ssthresh=5
+		`},
+		{name: "every other segment had arrived", play: expired + `
+			ack 2 sack 3-4 sack 5-6 sack 7-8 > 2 4
+			has state=4 recoveries=0 ssthresh=5
+			after 100ms
+			ack 6 sack 7-8 > 6 8 9
+			has state=4 recoveries=0 ssthresh=5
+		`},
+		{name: "the first ACK has a SACK", play: expired + `
+			ack 1 sack 5-6 > 1 2
+			has state=4 recoveries=0
+			after 100ms
+			ack 2 sack 5-6 > 3 4
+			has state=4 recoveries=0 ssthresh=5
+		`},
 	})
 }
 
