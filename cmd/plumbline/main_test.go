@@ -27,7 +27,12 @@ func TestMain(m *testing.M) {
 //	unhex OUT IN
 //
 // which makes a file from its octets in hexadecimal.
+//
+// Each command is a process of its own and most of them are about usage: with the race detector, which makes processes slow to start, they are left out of short runs.
 func TestScripts(t *testing.T) {
+	if raceEnabled && testing.Short() {
+		t.Skip("left out of short runs with the race detector")
+	}
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
