@@ -173,6 +173,11 @@ func (t *TCB) repeatedSYN(now Time, s *Segment) bool {
 		return false
 	}
 	if !s.Flags.Has(ACK) {
+		if !t.relearnECN(s) {
+			t.sendReset(now, s)
+			t.toClosed()
+			return true
+		}
 		// The SYN again: our SYN-ACK was lost. The timer runs on, so that no flood of SYNs keeps the attempt alive.
 		if now-t.lastSend >= minSynAckGap {
 			at := t.timers[timerRTO]
@@ -234,7 +239,10 @@ func (t *TCB) refuse(now Time, s *Segment) {
 	if s.Flags.Has(SYN) || s.Len == 0 && !s.Flags.Has(FIN) {
 		t.challenge(now)
 		if t.has(flagAccECN) && t.has(flagAckNow) && s.Flags.Has(SYN|ACK) && s.Seq == t.irs {
-			t.ackSYN(now) // again as the first time (RFC 9768 §3.2.2.1)
+			if s.Flags&ecnBits != 0 {
+				t.accurate.syn = s.ECN & 3
+			}
+			t.ackSYN(now) // as the first time, about the latest (RFC 9768 §3.2.2.1, §3.1.5)
 		}
 		return
 	}

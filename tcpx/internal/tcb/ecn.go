@@ -85,14 +85,17 @@ type accurate struct {
 	syn uint8
 	// marked tells that the last text came with CE.
 	marked bool
+	// plain tells that a SYN or SYN-ACK of the handshake had no flags: the client may do without ECN, so that nothing may be ECT (RFC 9768 §3.1.5).
+	plain bool
 }
 
 // ecnSetup is how SYN asks for ECN. After the first retransmission, or for classic ECN at once, it asks no more: something on the path may drop such SYNs (RFC 3168
-// §6.1.1.1, RFC 9768 §3.1.4.1).
+// §6.1.1.1, RFC 9768 §3.1.4.1). Who has asked for accurate ECN once takes whatever the first SYN-ACK agrees to.
 func (t *TCB) ecnSetup() Flags {
-	t.drop(flagECNAsked)
 	switch {
-	case t.cfg.ECN == ECNOn && t.retries == 0:
+	case t.cfg.ECN == ECNOn && t.retries > 0:
+		t.drop(flagECNAsked)
+	case t.cfg.ECN == ECNOn:
 		t.set(flagECNAsked)
 		return ECE | CWR
 	case t.cfg.ECN == ECNAccurate && t.retries <= 1:
@@ -107,6 +110,7 @@ func (t *TCB) ecnSetup() Flags {
 func (t *TCB) ecnReply() Flags {
 	switch {
 	case t.has(flagAccECN) && t.retries > 1:
+		t.accurate.plain = true
 		return 0
 	case t.has(flagAccECN):
 		return aceFlags(handshakeACE[t.accurate.syn])
@@ -123,14 +127,14 @@ func (t *TCB) learnECN(s *Segment) {
 	t.drop(flagECN | flagAccECN)
 	switch {
 	case t.cfg.ECN == ECNOff, t.state == StateSynSent && !asked, f == 0:
-	case answer && t.cfg.ECN == ECNAccurate && f != ecnBits && f.ace()&^4 != 1:
+	case answer && t.cfg.ECN == ECNAccurate && f != ecnBits && f != ECE:
 		t.startAccurate(s)
-		if f.ace() != handshakeACE[ecnNotECT] {
+		if f.ace() != handshakeACE[ecnNotECT] && f != aceReserved {
 			t.set(flagNoECT) // our SYN was not marked: the path does so on its own (RFC 9768 §3.2.2.3)
 		}
 	case answer:
-		// Classic ECN, or the nonce's (RFC 9768 §3.1.2, table 2). All three flags are what a peer returns that reflects reserved bits.
-		if f == ECE || f == AE|ECE && t.cfg.ECN == ECNAccurate {
+		// Classic ECN (RFC 9768 §3.1.2, table 2). All three flags are what a peer returns that reflects reserved bits.
+		if f == ECE {
 			t.set(flagECN)
 		}
 	case f == ECE|CWR:
@@ -138,6 +142,24 @@ func (t *TCB) learnECN(s *Segment) {
 	default:
 		t.startAccurate(s) // all three, or what nobody uses yet (RFC 9768 §3.1.3)
 	}
+}
+
+// aceReserved is the answer that nobody gives yet: whoever will is known to have accurate ECN, and to have seen the SYN as it left (RFC 9768 §3.1.3).
+const aceReserved = AE | ECE
+
+// relearnECN takes the flags of a SYN that comes again during the handshake. The mode stays, the feedback is about the latest SYN (RFC 9768 §3.1.5). It reports false if
+// the SYN asks for the other kind of ECN than the first: both ends could then end up with different ones.
+func (t *TCB) relearnECN(s *Segment) bool {
+	f := s.Flags & ecnBits
+	switch {
+	case t.has(flagAccECN):
+		t.accurate.syn = s.ECN & 3
+		t.accurate.plain = t.accurate.plain || f == 0
+		return f != ECE|CWR
+	case t.has(flagECN):
+		return f != ecnBits
+	}
+	return true
 }
 
 func (t *TCB) startAccurate(s *Segment) {
@@ -182,7 +204,7 @@ func (t *TCB) feedback() Flags {
 // (§6.1.4 to §6.1.6).
 func (t *TCB) markText(s *Out) {
 	switch {
-	case t.has(flagAccECN) && !t.has(flagNoECT), t.has(flagECN):
+	case t.has(flagAccECN) && !t.has(flagNoECT) && !t.accurate.plain, t.has(flagECN):
 		s.ECN = ecnECT0
 		if t.ctl.Capabilities.Has(congestion.WantsECT1) && t.has(flagAccECN) {
 			s.ECN = ecnECT1

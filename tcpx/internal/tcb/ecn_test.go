@@ -36,7 +36,7 @@ func TestECNAnswers(t *testing.T) {
 		ECNOff:      {"none", "none", "none", "none", "none", "none", "none", "none"},
 		ECNPassive:  {"none", "none", "none", "none", "none", "none", "none", "none"},
 		ECNOn:       {"none", "classic", "none", "none", "none", "none", "none", "none"},
-		ECNAccurate: {"none", "classic", "accurate", mangled, mangled, "classic", mangled, "none"},
+		ECNAccurate: {"none", "classic", "accurate", mangled, mangled, "accurate", mangled, "none"},
 	} {
 		for ace, use := range want {
 			r := newRig(t, withECN(mode))
@@ -94,7 +94,7 @@ func accurateRig(t *testing.T) *rig {
 	return r
 }
 
-// SYN-ACK feeds back how the SYN was marked, twice again at most, and then goes without: the connection stays accurate.
+// SYN-ACK feeds back how the SYN was marked, twice at most, and then goes without: the connection stays accurate, and sends nothing ECT (RFC 9768 §3.1.5).
 func TestAccurateSYNACK(t *testing.T) {
 	for syn, want := range map[uint8]uint8{ecnNotECT: 0b010, ecnECT1: 0b011, ecnECT0: 0b100, ecnCE: 0b110} {
 		r := accuratePassive(t, syn)
@@ -106,7 +106,7 @@ func TestAccurateSYNACK(t *testing.T) {
 			t.Errorf("SYN with %02b: SYN-ACKs with %03b, want %03b twice and 0", syn, got, want)
 		}
 		r.in(r.ack(CWR), "")
-		if w := r.write("x"); r.use() != "accurate" || w[0].Flags.ace() != cepStart || w[0].ECN != ecnECT0 {
+		if w := r.write("x"); r.use() != "accurate" || w[0].Flags.ace() != cepStart || w[0].ECN != ecnNotECT {
 			t.Errorf("SYN with %02b: %s, text with %03b and %02b", syn, r.use(), w[0].Flags.ace(), w[0].ECN)
 		}
 	}
