@@ -112,7 +112,9 @@ func TestACKWithECNAllocatesNothing(t *testing.T) {
 	} {
 		const n = 8000
 		f := newFlood(t, n)
-		f.set(c.use)
+		if f.set(c.use); c.use == flagAccECN {
+			f.startAccurate(&Segment{})
+		}
 		reductions := f.counts[CountECNReduction]
 		if a := testing.AllocsPerRun(n/4, func() {
 			f.una++

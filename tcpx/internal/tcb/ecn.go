@@ -77,7 +77,7 @@ var handshakeACE = [4]uint8{ecnNotECT: 0b010, ecnECT1: 0b011, ecnECT0: 0b100, ec
 // cepStart is where both ends start to count CE marks (RFC 9768 §3.2.1).
 const cepStart = 5
 
-// accurate is what a connection with accurate ECN counts (RFC 9768 §3.2.1).
+// accurate is what a connection with accurate ECN counts (RFC 9768 §3.2.1). It is there with flagAccECN.
 type accurate struct {
 	// cep is r.cep, the number of packets that came with CE, of which the wire carries three bits; reported is its value in the last ACK.
 	cep, reported uint8
@@ -87,6 +87,8 @@ type accurate struct {
 	marked bool
 	// plain tells that a SYN or SYN-ACK of the handshake had no flags: the client may do without ECN, so that nothing may be ECT (RFC 9768 §3.1.5).
 	plain bool
+	// deliveredCE counts the packets that the peer told were marked.
+	deliveredCE uint32
 }
 
 // ecnSetup is how SYN asks for ECN. After the first retransmission, or for classic ECN at once, it asks no more: something on the path may drop such SYNs (RFC 3168
@@ -164,7 +166,7 @@ func (t *TCB) relearnECN(s *Segment) bool {
 
 func (t *TCB) startAccurate(s *Segment) {
 	t.set(flagAccECN)
-	t.accurate = accurate{cep: cepStart, reported: cepStart, syn: s.ECN & 3}
+	t.accurate = &accurate{cep: cepStart, reported: cepStart, syn: s.ECN & 3}
 	if s.ECN == ecnCE && s.Flags.Has(ACK) {
 		t.accurate.cep++ // a mark on SYN is fed back by the handshake alone (RFC 9768 §3.2.2.1)
 	}
@@ -252,7 +254,7 @@ const (
 
 // countCE counts CE marks of a peer with accurate ECN, and acknowledges the first of a series and every second at once (RFC 9768 §3.2.2.5.1).
 func (t *TCB) countCE(s *Segment, ce bool) {
-	a := &t.accurate
+	a := t.accurate
 	if ce {
 		n := max(s.Segs, 1)
 		t.owner.Count(CountCE, uint64(n))
@@ -299,8 +301,16 @@ func (t *TCB) newMarks(s *Segment, n *ackNews) int {
 	}
 	d := (s.Flags.ace() - t.cep) & 7
 	t.cep += d
-	t.deliveredCE += uint32(d)
+	t.accurate.deliveredCE += uint32(d)
 	return int(d)
+}
+
+// marksTold counts the marks that the peer told of.
+func (t *TCB) marksTold() uint32 {
+	if t.accurate == nil {
+		return 0
+	}
+	return t.accurate.deliveredCE
 }
 
 // inCWR is the state between a reduction by ECN and the ACK of something sent after it, which may carry CWR.

@@ -318,8 +318,8 @@ func TestAccurateReduction(t *testing.T) {
 	c.expectCalls(t, "ack ECE=false CE=0")
 	r.in(ack(4, cepStart+2), "")
 	c.expectCalls(t, ecnSignal, fmt.Sprintf("ack ECE=true CE=%d", 2*r.mss))
-	if r.deliveredCE != 2 {
-		t.Errorf("%d marks known", r.deliveredCE)
+	if r.marksTold() != 2 {
+		t.Errorf("%d marks known", r.marksTold())
 	}
 	// Where the path mangles ECN the field is no feedback of marks.
 	r = accurateRig(t)

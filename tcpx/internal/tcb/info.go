@@ -83,7 +83,7 @@ func (t *TCB) FillInfo(now Time, i *Info) {
 		MaxPacingRate: t.MaxPacingRate, DeliveryRate: st.rate, DeliveryRateAppLimited: t.has(flagRateAppLimited),
 		BytesAcked: st.bytesAcked, BytesReceived: st.bytesReceived, BytesSent: st.bytesSent, BytesRetrans: st.bytesRetrans,
 		SegsOut: st.segsOut, SegsIn: st.segsIn, DataSegsOut: st.dataOut, DataSegsIn: st.dataIn,
-		NotsentBytes: uint32(t.unsent()), Delivered: st.delivered, DeliveredCE: t.deliveredCE, DSACKDups: st.dsackDups, RcvOOOPack: st.outOfOrder,
+		NotsentBytes: uint32(t.unsent()), Delivered: st.delivered, DeliveredCE: t.marksTold(), DSACKDups: st.dsackDups, RcvOOOPack: st.outOfOrder,
 	}
 	i.LastDataSent, i.LastDataRecv, i.LastAckRecv = since(now, t.lastSend), since(now, cmp.Or(t.lastText, t.tune.since)), since(now, t.lastAck)
 	switch {

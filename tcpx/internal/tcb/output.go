@@ -543,7 +543,9 @@ func (t *TCB) transmit(now Time, s *Out) bool {
 // ackSent notes that everything received so far has been acknowledged.
 func (t *TCB) ackSent(ack Seq) {
 	t.lastAckSent = ack
-	t.accurate.reported = t.accurate.cep
+	if a := t.accurate; a != nil {
+		a.reported = a.cep
+	}
 	t.dsack = Block{}
 	t.drop(flagAckNow | flagAckDelayed)
 	t.disarm(timerDelayedACK)

@@ -78,9 +78,8 @@ type TCB struct {
 	*Scratch
 
 	tune autotune
-	// accurate is what accurate ECN counts, deliveredCE the segments that the peer told were marked.
-	accurate    accurate
-	deliveredCE uint32
+	// accurate is what accurate ECN counts, nil without it.
+	accurate *accurate
 	// memory is the buffer memory in use, reserved what the owner's budget holds for it.
 	reserved int
 
