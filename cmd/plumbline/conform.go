@@ -39,6 +39,7 @@ type conformFlags struct {
 	requirements bool
 	oracle       bool
 	parallel     int
+	realTime     int
 	// adapters are the stacks in other processes among the targets.
 	adapters []*adapter.Adapter
 }
@@ -120,6 +121,7 @@ although it was expected to fail, or if a verdict differs from the snapshot.`,
 	fl.DurationVar(&f.maxTime, "max-time", 10*time.Second, "how long a script may last on a target in real time; 0 is no limit")
 	cmd.AddCommand(newExplainCommand())
 	fl.IntVar(&f.parallel, "parallel", 0, "how many scripts to run at a time (default the number of CPUs)")
+	fl.IntVar(&f.realTime, "real-time-parallel", 1, "how many scripts to run at a time on targets in real time: more save time, and want an idle machine")
 	return cmd
 }
 
@@ -175,7 +177,7 @@ func quiet() {
 
 // suite puts together what to run.
 func (f *conformFlags) suite(args []string) (*runner.Suite, error) {
-	s := &runner.Suite{Parallel: f.parallel, Options: runner.Options{Seed: f.seed, Oracle: f.oracle, Tolerance: f.tolerance, MaxRealTime: f.maxTime}}
+	s := &runner.Suite{Parallel: f.parallel, RealTimeParallel: f.realTime, Options: runner.Options{Seed: f.seed, Oracle: f.oracle, Tolerance: f.tolerance, MaxRealTime: f.maxTime}}
 	if f.tolerance < 0 || f.maxTime < 0 {
 		return nil, usageErrorf("conform: --tolerance and --max-time are not negative")
 	}
@@ -198,6 +200,9 @@ func (f *conformFlags) suite(args []string) (*runner.Suite, error) {
 	}
 	if f.parallel < 0 {
 		return nil, usageErrorf("conform: --parallel %d is negative", f.parallel)
+	}
+	if f.realTime < 0 {
+		return nil, usageErrorf("conform: --real-time-parallel %d is negative", f.realTime)
 	}
 	if err := f.checkShell(); err != nil {
 		return nil, err

@@ -7,9 +7,11 @@ import (
 	"io"
 	"os"
 	"runtime/debug"
+	"slices"
 
 	"github.com/plumbline/plumbline/conformance/report"
 	"github.com/plumbline/plumbline/conformance/runner"
+	"github.com/plumbline/plumbline/conformance/target/linux"
 )
 
 // reports are the reports that `plumbline conform` writes to files, each asked
@@ -75,6 +77,7 @@ func (f *conformFlags) checkSnapshot(out io.Writer, results []*runner.Result) (b
 	}
 	partial := f.run != ""
 	now, old := report.SnapshotOf(results), &report.Snapshot{}
+	f.describe(now)
 	text, err := os.ReadFile(f.snapshot)
 	switch {
 	case err == nil:
@@ -102,6 +105,14 @@ func (f *conformFlags) checkSnapshot(out io.Writer, results []*runner.Result) (b
 	}
 	fmt.Fprintln(out, "If they are meant to, --update writes them to the file.")
 	return false, nil
+}
+
+// describe puts into a snapshot what is not of this module: the kernel, and how
+// much time it had.
+func (f *conformFlags) describe(s *report.Snapshot) {
+	if slices.Contains(f.targets, linux.Name) {
+		s.Describe(linux.Name, fmt.Sprintf("%s; --max-time %v", linux.Version(), f.maxTime))
+	}
 }
 
 // buildVersion is the version of this program, or "".

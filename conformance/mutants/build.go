@@ -63,7 +63,7 @@ func (b *builder) close() { os.RemoveAll(b.dir) }
 // build builds this program with a mutant in it, or without any if m is nil, and returns the path of it.
 func (b *builder) build(ctx context.Context, m *mutant) (string, error) {
 	program := filepath.Join(b.dir, "judge")
-	args := []string{"build", "-o", program}
+	args := []string{"build", "-ldflags=-s -w", "-o", program}
 	if m != nil {
 		overlay, err := b.overlay(m)
 		if err != nil {

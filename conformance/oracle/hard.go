@@ -442,12 +442,12 @@ func (x *exchange) take(so int64) observation {
 		s.haveTS, s.tsAt = true, p.at
 	}
 	s.known = max(s.known, so)
-	if o.end == so {
-		return o
+	if o.end == so || o.end <= 0 {
+		return o // what lies before the SYN is not of the stream
 	}
 	o.isNew = !s.seen.contains(so, o.end)
 	o.again = so < s.next
-	if !s.seen.add(so, o.end) {
+	if !s.seen.add(max(so, 0), o.end) {
 		x.c.unknown["gaps beyond the number that is remembered"]++
 	}
 	data := so

@@ -146,6 +146,7 @@ var hardCases = []struct {
 			7300.01 < . 1 ack 101`, nil, false},
 	}},
 	{ruleAckUnsent, []ruleCase{
+		{"text from before the SYN is not of the stream", handshake + "0.03 > P. 2794967296+100 ack 1\n 0.04 < . 1 ack 1\n 0.05 > P. 1+10 ack 1\n 0.06 < . 1 ack 11", nil, false},
 		{"beyond what was sent", handshake + `
 			0.03 > .  1+100 ack 1
 			0.04 < .  1 ack 102`, []string{"ack-unsent@5"}, false},

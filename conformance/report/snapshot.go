@@ -17,6 +17,7 @@ import (
 // continuous integration, it lets no verdict change silently.
 type Snapshot struct {
 	scripts, requirements map[string]map[string]string
+	about                 map[string]string
 }
 
 // SnapshotOf returns the snapshot of results. Requirements are in it that some
@@ -38,7 +39,22 @@ func SnapshotOf(results []*runner.Result) *Snapshot {
 }
 
 func newSnapshot() *Snapshot {
-	return &Snapshot{scripts: make(map[string]map[string]string), requirements: make(map[string]map[string]string)}
+	return &Snapshot{
+		scripts: make(map[string]map[string]string), requirements: make(map[string]map[string]string), about: make(map[string]string),
+	}
+}
+
+// Describe says what a target was, in one line that Write puts at the top: a
+// version, and how it was run. Diff does not compare it.
+func (s *Snapshot) Describe(target, text string) { s.about[target] = text }
+
+// Verdict returns the verdict of a test or of a requirement on a target, "" if
+// there is none.
+func (s *Snapshot) Verdict(name, target string) string {
+	if v := s.scripts[name][target]; v != "" {
+		return v
+	}
+	return s.requirements[name][target]
 }
 
 // at returns the verdicts of a name, which it adds if need be.
@@ -67,6 +83,11 @@ func (s *Snapshot) Write(w io.Writer) error {
 		{requirementsHeading, s.requirements, compareIDs},
 	} {
 		fmt.Fprintln(out, part.heading)
+		if part.heading == scriptsHeading {
+			for _, target := range sortedKeys(s.about, strings.Compare) {
+				fmt.Fprintf(out, "# %s: %s\n", target, s.about[target])
+			}
+		}
 		for _, name := range sortedKeys(part.rows, part.order) {
 			fmt.Fprint(out, name)
 			for _, target := range sortedKeys(part.rows[name], strings.Compare) {
@@ -108,7 +129,12 @@ func ReadSnapshot(r io.Reader) (*Snapshot, error) {
 		switch {
 		case line == requirementsHeading:
 			part = s.requirements
-		case len(fields) == 0 || strings.HasPrefix(line, "#"):
+		case strings.HasPrefix(line, "#"):
+			// A word and a colon begin what Describe was told.
+			if target, text, ok := strings.Cut(strings.TrimPrefix(line, "# "), ": "); ok && !strings.Contains(target, " ") {
+				s.about[target] = text
+			}
+		case len(fields) == 0:
 		default:
 			for _, f := range fields[1:] {
 				target, verdict, ok := strings.Cut(f, "=")
@@ -162,6 +188,11 @@ func diffRows(old, now map[string]map[string]string, partial bool, order func(a,
 // Merge adds to s what old has and s does not: targets that were not run, and
 // scripts as well if partial is set. Requirements are then those of old.
 func (s *Snapshot) Merge(old *Snapshot, partial bool) {
+	for target, text := range old.about {
+		if _, has := s.about[target]; !has {
+			s.Describe(target, text)
+		}
+	}
 	mergeRows(s.scripts, old.scripts, partial)
 	if partial {
 		clear(s.requirements)

@@ -26,9 +26,13 @@ type Suite struct {
 	Match *regexp.Regexp
 	// Options apply to every run.
 	Options Options
-	// Parallel is how many runs go on at a time; 0 means GOMAXPROCS.
-	// Targets in real time run alone whatever it says.
+	// Parallel is how many runs go on at a time; 0 means GOMAXPROCS. Those on
+	// targets in real time do not count.
 	Parallel int
+	// RealTimeParallel is how many runs on targets in real time go on at a
+	// time, after the others have ended; 0 means 1, which disturbs times
+	// least. Scripts mostly wait, so that an idle machine bears many.
+	RealTimeParallel int
 }
 
 // Broken is a script that could not be parsed.
@@ -154,38 +158,21 @@ func (s *Suite) selects(j job) bool {
 func (s *Suite) Run(ctx context.Context) ([]*Result, error) {
 	jobs := s.jobs()
 	results := make([]*Result, len(jobs))
+	var virtual, real []int
+	for i, j := range jobs {
+		if j.kind.Capabilities.RealTime {
+			real = append(real, i)
+		} else {
+			virtual = append(virtual, i)
+		}
+	}
 	workers := s.Parallel
 	if workers <= 0 {
 		workers = runtime.GOMAXPROCS(0)
 	}
-	var wg sync.WaitGroup
-	next := make(chan int)
-	for range min(workers, len(jobs)) {
-		wg.Go(func() {
-			for i := range next {
-				results[i] = jobs[i].run(s.Options)
-			}
-		})
-	}
-	var alone []int
-	for i, j := range jobs {
-		if j.kind.Capabilities.RealTime {
-			alone = append(alone, i)
-			continue
-		}
-		if ctx.Err() != nil {
-			break
-		}
-		next <- i
-	}
-	close(next)
-	wg.Wait()
-	for _, i := range alone {
-		if ctx.Err() != nil {
-			break
-		}
-		results[i] = jobs[i].run(s.Options)
-	}
+	run := func(i int) { results[i] = jobs[i].run(s.Options) }
+	inParallel(ctx, virtual, workers, run)
+	inParallel(ctx, real, max(s.RealTimeParallel, 1), run)
 	results = slices.DeleteFunc(results, func(r *Result) bool { return r == nil })
 	for _, b := range s.Broken {
 		for _, r := range b.results(s.Targets) {
@@ -195,4 +182,26 @@ func (s *Suite) Run(ctx context.Context) ([]*Result, error) {
 		}
 	}
 	return results, ctx.Err()
+}
+
+// inParallel calls do with each number, by so many workers, and returns when
+// all are done. Once ctx ends it begins no more.
+func inParallel(ctx context.Context, numbers []int, workers int, do func(int)) {
+	var wg sync.WaitGroup
+	next := make(chan int)
+	for range min(workers, len(numbers)) {
+		wg.Go(func() {
+			for i := range next {
+				do(i)
+			}
+		})
+	}
+	for _, i := range numbers {
+		if ctx.Err() != nil {
+			break
+		}
+		next <- i
+	}
+	close(next)
+	wg.Wait()
 }

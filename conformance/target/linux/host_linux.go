@@ -56,6 +56,17 @@ func Check() error {
 	return nil
 }
 
+// Version returns the name and the version of the kernel below, without what
+// its builder has added: "Linux 6.18.1".
+func Version() string {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return "Linux"
+	}
+	release, _, _ := strings.Cut(unix.ByteSliceToString(u.Release[:]), "-")
+	return "Linux " + release
+}
+
 // capabilities are those of the kernel below: AccECN came with a sysctl of its
 // own.
 func capabilities() target.Capabilities {

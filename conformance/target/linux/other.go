@@ -5,6 +5,7 @@ package linux
 import (
 	"errors"
 	"os/exec"
+	"runtime"
 
 	"github.com/plumbline/plumbline/conformance/target"
 )
@@ -22,3 +23,6 @@ func capabilities() target.Capabilities { return target.Capabilities{RealTime: t
 func RunIsolated(*exec.Cmd) ([]byte, error) { return nil, errNotLinux }
 
 func open(target.Config) (target.Target, error) { return nil, errNotLinux }
+
+// Version returns the name of the kernel below, which is not Linux.
+func Version() string { return runtime.GOOS }
