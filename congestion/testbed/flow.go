@@ -168,7 +168,9 @@ func (f *flow) receive() {
 		}
 		switch err.(type) {
 		case nil:
-			continue
+			if f.receiver.ep.Readiness(waiter.ReadableEvents) != 0 {
+				continue
+			}
 		case *tcpip.ErrWouldBlock:
 		case *tcpip.ErrClosedForReceive:
 			f.receiver.close()

@@ -111,20 +111,21 @@ func (d *direction) send(pkts []*stack.PacketBuffer, mtu int) (int, tcpip.Error)
 	d.advance(now)
 	for i, pkt := range pkts {
 		if pkt.Size() > mtu {
-			d.arm()
+			d.arm(now)
 			return i, &tcpip.ErrMessageTooLong{}
 		}
 		d.accept(now, pkt)
 	}
-	d.arm()
+	d.arm(now)
 	return len(pkts), nil
 }
 
 // accept takes one packet into the queue, or past it on a link without a limit. The caller has advanced to now.
 func (d *direction) accept(now time.Duration, pkt *stack.PacketBuffer) {
+	// Before the clone: what two packets share is copied when a header of one is asked for.
+	network, transport := networkHeader(pkt)
 	p := packet{pkt: clonePacket(pkt), size: int32(pkt.Size() + d.link.Overhead)}
 	d.stats.Sent.add(p.size)
-	network, transport := networkHeader(pkt)
 	p.pkt.NetworkProtocolNumber = protocolOf(pkt, network)
 	f, isIP := parseFields(network)
 	if isIP {
@@ -240,8 +241,8 @@ func (d *direction) sample(t time.Duration) {
 	}
 }
 
-// arm sets the timer for the next delivery.
-func (d *direction) arm() {
+// arm sets the timer for the next delivery. now is the present instant, or was a moment ago.
+func (d *direction) arm(now time.Duration) {
 	next, ok := d.next()
 	if !ok || d.delivering || d.closed {
 		return
@@ -250,7 +251,7 @@ func (d *direction) arm() {
 		return
 	}
 	d.armed = max(next, 1)
-	wait := max(next-d.path.now(), 0)
+	wait := max(next-now, 0)
 	if d.timer == nil {
 		d.timer = d.path.clock.AfterFunc(wait, d.fire)
 		return
@@ -280,8 +281,9 @@ func (d *direction) fire() {
 		return
 	}
 	d.delivering = true
+	var now time.Duration
 	for {
-		now := d.path.now()
+		now = d.path.now()
 		d.advance(now)
 		batch := d.batch[:0]
 		for {
@@ -302,7 +304,7 @@ func (d *direction) fire() {
 		d.account(batch)
 	}
 	d.delivering = false
-	d.arm()
+	d.arm(now)
 }
 
 // deliver hands packets to their hosts. Those that nobody took keep their reference.
@@ -349,7 +351,7 @@ func (d *direction) step() {
 	if len(d.link.Steps) > 0 {
 		d.steps.Reset(max(d.link.Steps[0].At-now, 0))
 	}
-	d.arm()
+	d.arm(now)
 }
 
 // close drops what is under way.
@@ -392,8 +394,9 @@ func (d *direction) snapshot() Stats {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !d.closed {
-		d.advance(d.path.now())
-		d.arm()
+		now := d.path.now()
+		d.advance(now)
+		d.arm(now)
 	}
 	s := d.stats
 	if d.queue != nil {
