@@ -8,6 +8,7 @@ import (
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
 )
 
 // tcpSysctl is the prefix of the names of the settings of TCP.
@@ -39,6 +40,9 @@ func (n *netstack) set(name, value string) error {
 		}
 		return unsupported
 	}
+	if short == "invalid_ratelimit" {
+		return n.setInvalidRateLimit(value)
+	}
 	if p, ok := n.proto.(Sysctls); ok {
 		err := p.SetSysctl("tcp_"+short, value)
 		if err == nil {
@@ -61,6 +65,18 @@ func (n *netstack) set(name, value string) error {
 		return nil
 	}
 	return unsupported
+}
+
+// setInvalidRateLimit sets how many milliseconds lie between two challenge ACKs.
+func (n *netstack) setInvalidRateLimit(value string) error {
+	ms, ok := number(value)
+	if !ok {
+		return Unsupportedf("sysctl net.ipv4.tcp_invalid_ratelimit=%s", value)
+	}
+	if err := n.stack.SetOption(stack.TCPInvalidRateLimitOption(time.Duration(ms) * time.Millisecond)); err != nil {
+		return Unsupportedf("sysctl net.ipv4.tcp_invalid_ratelimit: %v", err)
+	}
+	return nil
 }
 
 // setDefaultTTL sets the time to live of both versions of IP.
@@ -168,7 +184,6 @@ var settled = map[string][]string{
 	"net.ipv4.tcp_notsent_lowat":             {"4294967295", "-1"},
 	"net.ipv4.tcp_fastopen":                  {"0", "0x70403", "0x70402", "0x70400", "1", "3"},
 	"net.ipv4.tcp_fastopen_key":              {"a1a1a1a1-b2b2b2b2-c3c3c3c3-d4d4d4d4"},
-	"net.ipv4.tcp_invalid_ratelimit":         {"0", "500"},
 	"net.ipv4.tcp_synack_retries":            {"5"},
 	"net.ipv4.tcp_abort_on_overflow":         {"0"},
 	"net.ipv4.tcp_rfc1337":                   {"1"},

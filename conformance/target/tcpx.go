@@ -34,7 +34,7 @@ func TCPX() Kind {
 var tcpxSettings = map[string]func(value int64) tcpx.Option{
 	"net.ipv4.tcp_timestamps": func(v int64) tcpx.Option { return tcpx.WithTimestamps(v != 0) },
 	"net.ipv4.tcp_ecn": func(v int64) tcpx.Option {
-		return tcpx.WithECN(tcpx.ECNMode(min(max(v, 0), int64(tcpx.ECNAccurate))))
+		return tcpx.WithECN(ecnModes[min(max(v, 0), int64(len(ecnModes)-1))])
 	},
 	"net.ipv4.tcp_window_scaling": func(v int64) tcpx.Option { return tcpx.WithWindowScaling(v != 0) },
 	"net.ipv4.tcp_max_syn_backlog": func(v int64) tcpx.Option {
@@ -50,6 +50,10 @@ var tcpxSettings = map[string]func(value int64) tcpx.Option{
 		return tcpx.WithInitialRTO(max(1, time.Duration(v)) * time.Millisecond)
 	},
 }
+
+// ecnModes are the modes by the numbers of net.ipv4.tcp_ecn. Linux has modes, 1
+// and 2, that agree to classic ECN only; tcpx agrees to what the peer asks for.
+var ecnModes = [...]tcpx.ECNMode{tcpx.ECNOff, tcpx.ECNOn, tcpx.ECNPassive, tcpx.ECNAccurate, tcpx.ECNOn, tcpx.ECNPassive}
 
 // tcpxWith returns a tcpx with settings, and whether it has the last of them,
 // name, at all.
