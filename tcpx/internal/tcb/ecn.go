@@ -10,7 +10,7 @@ import (
 // ECNMode tells whether a stack's connections use Explicit Congestion Notification.
 type ECNMode uint8
 
-// The modes, in the order of Linux's tcp_ecn.
+// The modes.
 const (
 	// ECNOff neither asks for ECN nor agrees to it.
 	ECNOff ECNMode = iota
