@@ -33,7 +33,7 @@ const (
 	watchInterval = 200 * time.Millisecond
 
 	// mergeBatch is after how many frames the stack gets the segments that were put
-	// together.
+	// together, and the receiver is busy if it has not waited meanwhile.
 	mergeBatch = 64
 
 	// maxSpurious is how often in a row poll(2) may report a frame that is not
@@ -119,6 +119,7 @@ func (q *rxQueue) run(s *lifecycle.Session) {
 			q.ring.advance()
 			if batch%mergeBatch == 0 {
 				q.merge.Flush()
+				q.waiter.Busy()
 			}
 			continue
 		}

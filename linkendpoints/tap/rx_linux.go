@@ -79,11 +79,15 @@ func (q *rxQueue) run(s *lifecycle.Session) {
 		q.receive(s, n)
 	}
 	failed := 0
-	for !s.Stopping() {
+	for row := 1; !s.Stopping(); row++ {
 		n, errno := q.read()
 		if errno == unix.EAGAIN {
 			q.flush()
+			row = 0
 			n, errno = q.wait(s)
+		}
+		if row == batchSize {
+			q.waiter.Busy()
 		}
 		switch {
 		case errno == 0 && n > 0:

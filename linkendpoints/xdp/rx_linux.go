@@ -23,6 +23,9 @@ const (
 	// batchSize is how many descriptors are handled before their chunks go back
 	// to the kernel and what was sent meanwhile is kicked.
 	batchSize = 64
+	// busyRow is after how many batches without a wait in between a receiver is
+	// busy.
+	busyRow = 4
 	// idleInterval is how often a receiver that waits looks whether the device
 	// still exists: the kernel does not wake it for that.
 	idleInterval = time.Second
@@ -57,10 +60,14 @@ func newRxQueue(e *Endpoint, k *socket, f frames) *rxQueue {
 
 // run receives until s stops or the device is gone.
 func (q *rxQueue) run(s *lifecycle.Session) {
-	for !s.Stopping() {
+	for row := 1; !s.Stopping(); row++ {
 		n, err := q.k.rx.available()
 		if err == nil && n == 0 {
+			row = 0
 			err = q.wait(s)
+		}
+		if row == busyRow {
+			q.waiter.Busy()
 		}
 		if err != nil {
 			q.counters.errors.Add(1)

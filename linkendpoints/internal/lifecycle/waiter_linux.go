@@ -43,6 +43,9 @@ type Waiter struct {
 	interval time.Duration
 	ready    func() bool
 
+	fd       int
+	epoll    int      // file's descriptor
+	armed    bool     // epoll tells of frames
 	file     *os.File // what the runtime's poller knows; nil if it takes none
 	raw      syscall.RawConn
 	check    func(uintptr) bool
@@ -56,27 +59,28 @@ type Waiter struct {
 // about interval without that ends as Idle, unless interval is 0. It has to be
 // closed, which a Lifecycle does whose Config names it.
 func NewWaiter(fd int, interval time.Duration, ready func() bool) *Waiter {
-	w := &Waiter{interval: interval, ready: ready}
+	w := &Waiter{fd: fd, interval: interval, ready: ready}
 	w.check = func(uintptr) bool { return w.session.Stopping() || w.ready() }
-	file, err := pollable(fd)
+	epoll, err := pollable(fd)
 	if err != nil {
 		return w // the receiver polls
 	}
+	file := os.NewFile(uintptr(epoll), "epoll")
 	raw, err := file.SyscallConn()
 	if err != nil || file.SetReadDeadline(time.Time{}) != nil {
 		file.Close() // the poller does not take it
 		return w
 	}
-	w.file, w.raw = file, raw
+	w.epoll, w.armed, w.file, w.raw = epoll, true, file, raw
 	return w
 }
 
-// pollable returns a file that is readable when fd is: an epoll instance with nothing else in it. The runtime's poller asks of a descriptor whether it can
-// be written to as well, and would be woken for every frame that has left.
-func pollable(fd int) (*os.File, error) {
+// pollable returns a descriptor that is readable when fd is: an epoll instance with nothing else in it. The runtime's poller asks of a descriptor
+// whether it can be written to as well, and would be woken for every frame that has left.
+func pollable(fd int) (int, error) {
 	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
-		return nil, err
+		return -1, err
 	}
 	err = unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)})
 	if err == nil {
@@ -84,9 +88,24 @@ func pollable(fd int) (*os.File, error) {
 	}
 	if err != nil {
 		unix.Close(epoll)
-		return nil, err
+		return -1, err
 	}
-	return os.NewFile(uintptr(epoll), "epoll"), nil
+	return epoll, nil
+}
+
+// Busy says that the receiver is far from waiting: it has received many frames since
+// it last did. The runtime's poller, which would wake a thread for each frame to find
+// nobody that waits, is not told of more until the next wait.
+func (w *Waiter) Busy() {
+	if w.armed {
+		w.armed = !w.arm(0)
+	}
+}
+
+// arm sets the events of the descriptor that the runtime's poller is told of, besides
+// errors. It reports whether that worked.
+func (w *Waiter) arm(events uint32) bool {
+	return unix.EpollCtl(w.epoll, unix.EPOLL_CTL_MOD, w.fd, &unix.EpollEvent{Events: events, Fd: int32(w.fd)}) == nil
 }
 
 // Wait waits until there is something to receive or s stops. received is how many
@@ -101,7 +120,14 @@ func (w *Waiter) Wait(s *Session, received uint64) Result {
 	}
 	if w.bulk > 0 {
 		w.bulk--
+		w.Busy()
 		return Poll
+	}
+	if !w.armed {
+		// The kernel tells of what is there already.
+		if w.armed = w.arm(unix.EPOLLIN); !w.armed {
+			return Poll
+		}
 	}
 	if s != w.session {
 		// The last session ended with a deadline that has passed.

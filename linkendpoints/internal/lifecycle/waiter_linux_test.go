@@ -168,6 +168,36 @@ func TestWaiterWithoutPoller(t *testing.T) {
 	}
 }
 
+// The poller is not woken while the receiver is busy, and the next wait ends for what
+// came meanwhile.
+func TestWaiterBusy(t *testing.T) {
+	r := newReadable(t, 0)
+	tells := func() bool {
+		t.Helper()
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(r.waiter.epoll), Events: unix.POLLIN}}, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n > 0
+	}
+	for range 2 {
+		r.waiter.Busy()
+		r.waiter.Busy()
+		r.send(t, 1)
+		if tells() {
+			t.Error("the poller hears of what a busy receiver gets")
+		}
+		if got := r.waiter.Wait(&Session{}, 0); got != Ready {
+			t.Errorf("result %d, want %d", got, Ready)
+		}
+		r.send(t, 1)
+		if !tells() {
+			t.Error("the poller does not hear of what a receiver gets that waits")
+		}
+		r.read()
+	}
+}
+
 // Waiting costs no allocation.
 func TestWaiterAllocatesNothing(t *testing.T) {
 	r := newReadable(t, time.Hour)
