@@ -374,6 +374,7 @@ func TestVLAN(t *testing.T) {
 		e.Close()
 		e.Wait()
 	}
+	t.Run("on the wire", func(t *testing.T) { testVLANWire(t, c) })
 	t.Run("against a VLAN device of the kernel", func(t *testing.T) {
 		vlans := c.NS.Netlink()
 		attrs := netlink.NewLinkAttrs()
@@ -417,6 +418,21 @@ func TestBackpressure(t *testing.T) {
 	if s := e.Stats(); s.TxFrames != uint64(n) || s.TxRefusedFull != uint64(20-n) {
 		t.Errorf("refuse: %d packets taken, Stats %+v", n, s)
 	}
+	// As a transport that tries again each millisecond for ten seconds; the device may
+	// send one in between.
+	const tries = 10_000
+	for range tries {
+		m, _ := write(e, udpPacket(e, 1000))
+		n += m
+	}
+	if s := e.Stats(); n > 20 || s.TxFrames != uint64(n) || s.TxRefusedFull != uint64(20+tries-n) || e.Err() != nil {
+		t.Errorf("full for long: %d packets taken, Err = %v, Stats %+v", n, e.Err(), s)
+	}
+	c.NS.Run(t, "tc", "qdisc", "del", "dev", "ours", "root")
+	if n, err := fill(e); n != 20 || err != nil {
+		t.Errorf("full no more: WritePackets = %d, %v", n, err)
+	}
+	c.NS.Run(t, "tc", "qdisc", "add", "dev", "ours", "root", "tbf", "rate", "8kbit", "burst", "1600", "limit", "1600")
 	e = c.open(t, Options{Backpressure: Drop})
 	if n, err := fill(e); n != 20 || err != nil {
 		t.Errorf("drop: WritePackets = %d, %v", n, err)

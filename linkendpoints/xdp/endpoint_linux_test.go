@@ -15,6 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"github.com/plumbline/plumbline/linkendpoints/internal/linklab"
 )
 
 // programOn returns the identifier of the XDP program on our end, or 0.
@@ -299,6 +301,7 @@ func TestDeviceDeleted(t *testing.T) {
 			if e.Err() == nil || actions != 1 || len(failed) != 0 {
 				t.Errorf("Err = %v, %d on-close actions, %d more errors", e.Err(), actions, len(failed))
 			}
+			linklab.NoReceivers(t)
 			if after := openFiles(t); after != before {
 				t.Errorf("%d descriptors are open, %d before", after, before)
 			}

@@ -132,6 +132,33 @@ func waitStats(t testing.TB, e *Endpoint, ok func(Stats) bool) Stats {
 	return Stats{}
 }
 
+// Links that go down and come up again under load end nothing, and traffic in both
+// directions resumes.
+func TestDownAndUpUnderLoad(t *testing.T) {
+	for _, mode := range []Mode{Copy, Generic} {
+		c := newCable(t, 1500, 1)
+		e := c.open(t, Options{Mode: mode})
+		e.Attach(nobody{})
+		stop := load(t, c, e)
+		defer stop()
+		for range 3 {
+			for _, l := range []string{linklab.Ours, linklab.Kernels} {
+				link := c.Link(t, l)
+				if err := c.NS.Netlink().LinkSetDown(link); err != nil {
+					t.Fatal(err)
+				}
+				c.NS.SetUp(t, link)
+			}
+			before := e.Stats()
+			waitStats(t, e, func(s Stats) bool { return s.RxFrames >= before.RxFrames+50 && s.TxFrames >= before.TxFrames+50 })
+		}
+		stop()
+		if err := e.Err(); err != nil {
+			t.Errorf("%v mode: Err = %v", mode, err)
+		}
+	}
+}
+
 // Random frames, with and without something that looks like a header, are
 // delivered or counted, and end nothing.
 func TestRandomFrames(t *testing.T) {

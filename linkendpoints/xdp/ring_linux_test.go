@@ -351,6 +351,36 @@ func TestBackpressure(t *testing.T) {
 	}
 }
 
+// A device that completes nothing for ten seconds, with a transport that tries again
+// each millisecond and the endpoint's timer that does too, keeps what it was given, is
+// given nothing of what was refused, and goes on when there is room.
+func TestFullForLong(t *testing.T) {
+	const tries = 10_000
+	f := newFake(t, Options{})
+	if n, err := write(f.e, manyPackets(f.e, testFrames)...); n != testFrames || err != nil {
+		t.Fatalf("WritePackets = %d, %v", n, err)
+	}
+	for range tries {
+		if n, err := write(f.e, udpPacket(f.e, 1, 100)); n != 0 || !isType[*tcpip.ErrNoBufferSpace](err) {
+			t.Fatalf("WritePackets to a device that is full = %d, %v", n, err)
+		}
+		f.e.tx[0].kickAgain()
+	}
+	sent := f.sent()
+	if s := f.e.Stats(); len(sent) != testFrames || s.TxFrames != testFrames || s.TxRefusedFull != tries || f.e.Err() != nil {
+		t.Errorf("%d frames in the ring, Err = %v, Stats %+v", len(sent), f.e.Err(), s)
+	}
+	for _, d := range sent {
+		f.complete(d.Addr)
+	}
+	if n, err := write(f.e, manyPackets(f.e, testFrames)...); n != testFrames || err != nil {
+		t.Errorf("WritePackets when there is room = %d, %v", n, err)
+	}
+	if sent := f.sent(); len(sent) != testFrames {
+		t.Errorf("%d frames in the ring when there was room again, want %d", len(sent), testFrames)
+	}
+}
+
 // A writer under Block waits until chunks come back.
 func TestBlock(t *testing.T) {
 	f := newFake(t, Options{Backpressure: Block})
