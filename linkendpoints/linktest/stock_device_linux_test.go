@@ -73,7 +73,7 @@ func TestStockPacketSocket(t *testing.T) {
 			t.Fatal(err)
 		}
 		return newStock(t, fdbased.Options{
-			FDs: []int{fd}, Address: tcpip.LinkAddress(c.Ours.Attrs().HardwareAddr), GSOMaxSize: 65535, RXChecksumOffload: true,
+			FDs: []int{fd}, EthernetHeader: true, Address: tcpip.LinkAddress(c.Ours.Attrs().HardwareAddr), GSOMaxSize: 65535, RXChecksumOffload: true,
 		}), peer
 	}, append(slices.Clone(stockKnown),
 		linktest.KnownFailure{Case: "ReceiveBadChecksums", Reason: "says that checksums are good which it has not looked at"},
@@ -101,14 +101,14 @@ func TestStockTAP(t *testing.T) {
 		}
 		t.Cleanup(func() { unix.Close(fd) })
 		peer := newPacketSocket(t, ns, up(t, ns, "tap0"))
-		return newStock(t, fdbased.Options{FDs: []int{fd}, Address: "\x02\x00\x5e\x00\x53\x03"}), peer
+		return newStock(t, fdbased.Options{FDs: []int{fd}, EthernetHeader: true, Address: "\x02\x00\x5e\x00\x53\x03"}), peer
 	}, stockKnown...)
 }
 
 // newStock makes gVisor's endpoint of MTU 1500.
 func newStock(t *testing.T, o fdbased.Options) stack.LinkEndpoint {
 	t.Helper()
-	o.MTU, o.EthernetHeader = 1500, true
+	o.MTU = 1500
 	ep, err := fdbased.New(&o)
 	if err != nil {
 		t.Fatal(err)
