@@ -30,6 +30,9 @@ type fake struct {
 	settings map[string]string
 	written  int
 	port     uint16
+	// config is what the fake was opened with, options what was set on sockets.
+	config  target.Config
+	options []target.SetOption
 	// ecn lets scripts expect ECN.
 	ecn bool
 	// state is what Info tells.
@@ -38,7 +41,10 @@ type fake struct {
 
 // kind makes a kind of target of one fake.
 func (f *fake) kind() target.Kind {
-	return target.Kind{Name: "fake", Capabilities: target.Capabilities{ECN: f.ecn}, Open: func(target.Config) (target.Target, error) { return f, nil }}
+	return target.Kind{Name: "fake", Capabilities: target.Capabilities{ECN: f.ecn}, Open: func(c target.Config) (target.Target, error) {
+		f.config = c
+		return f, nil
+	}}
 }
 
 func (f *fake) Now() time.Duration { return f.now }
@@ -72,6 +78,8 @@ func (f *fake) Syscall(c target.Call) (target.Pending, error) {
 	case target.Read:
 		r.Data = make([]byte, c.Max)
 		r.Value = int64(c.Max)
+	case target.SetOption:
+		f.options = append(f.options, c)
 	case target.Poll:
 		return nil, target.Unsupportedf("poll")
 	}

@@ -2,10 +2,12 @@ package runner_test
 
 import (
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/plumbline/plumbline/conformance/runner"
+	"github.com/plumbline/plumbline/conformance/target"
 )
 
 // TestSettingsOfFreeBSD applies settings by the names of FreeBSD, one script for
@@ -57,6 +59,37 @@ func TestSockstat(t *testing.T) {
 		res := runFake(t, &fake{state: 6}, socket+"+0 `"+tc.command+"`\n", runner.Options{})
 		if res.Verdict != tc.want {
 			t.Errorf("%s: %s %s, want %s", tc.command, res.Verdict, res.Reason, tc.want)
+		}
+	}
+}
+
+// TestDefaultsOfFreeBSD: a script with settings of FreeBSD has its MTU for IPv6,
+// and its sockets delay their first ACKs; any other is for Linux.
+func TestDefaultsOfFreeBSD(t *testing.T) {
+	const socket = "+0 socket(..., SOCK_STREAM, IPPROTO_TCP) = 3\n"
+	for _, tc := range []struct {
+		name, script string
+		mtu          int
+		delayed      bool
+	}{
+		{"FreeBSD", "0 `sysctl -w net.inet.tcp.sack.enable=1`\n" + socket, 1500, true},
+		{"before the first event", "`sysctl -w net.inet.tcp.sack.enable=1`\n" + socket, 1500, true},
+		{"Linux", "0 `sysctl -w net.ipv4.tcp_sack=1`\n" + socket, 1520, false},
+		{"an MTU by command", "`sysctl -q net.ipv4.tcp_sack=1\nip link set dev tun0 mtu 9000`\n" + socket, 9000, false},
+	} {
+		f := &fake{}
+		res := runner.Run(parse(t, tc.script), f.kind(), 6, runner.Options{})
+		if res.Verdict != runner.Pass || f.config.MTU != tc.mtu {
+			t.Errorf("%s: %s %q, MTU %d, want %d", tc.name, res.Verdict, res.Reason, f.config.MTU, tc.mtu)
+		}
+		delayed := slices.Contains(f.options, target.SetOption{FD: 30, Level: "IPPROTO_TCP", Name: "TCP_QUICKACK", Value: 0})
+		if delayed != tc.delayed {
+			t.Errorf("%s: first ACKs delayed: %v", tc.name, delayed)
+		}
+	}
+	for _, command := range []string{"ip link set dev tun0 mtu 20", "ip link set dev tun0 mtu much", "ip link set dev tun0 down"} {
+		if res := runFake(t, &fake{}, "`"+command+"`\n"+socket, runner.Options{}); res.Verdict != runner.Unsupported {
+			t.Errorf("%s: %s", command, res.Verdict)
 		}
 	}
 }

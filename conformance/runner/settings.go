@@ -131,6 +131,7 @@ func (r *run) prepare() error {
 		r.addrs = r.opt.Addrs
 	}
 	r.freeBSD = forFreeBSD(r.script)
+	r.readMTU()
 	r.local, r.remote = r.addrs.Local4, r.addrs.Remote4
 	if r.v6 {
 		r.local, r.remote = r.addrs.Local6, r.addrs.Remote6

@@ -196,6 +196,8 @@ func (r *run) shellCommand(words []string, dir string, profile bool) error {
 		return target.Unsupportedf("the command %q", strings.Join(words, " ")) // the shell's to run
 	case name == "ip" && len(words) > 2 && words[1] == "tcp_metrics" && words[2] == "flush":
 		return nil
+	case linkMTU(words) != 0 && linkMTU(words) == r.interfaceMTU():
+		return nil // prepare has read it.
 	case name == "tc" && (profile || len(words) > 2 && words[1] == "qdisc" && strings.HasPrefix(words[2], "del")):
 		return nil // There is no queueing discipline to choose or to remove.
 	case name == "ethtool" && len(words) > 1 && words[1] == "-K":
@@ -204,6 +206,31 @@ func (r *run) shellCommand(words []string, dir string, profile bool) error {
 		return r.source(path.Join(dir, words[0]))
 	}
 	return target.Unsupportedf("the command %q", strings.Join(words, " "))
+}
+
+// linkMTU returns the MTU that "ip link set dev NAME mtu N" gives to the
+// interface, of which there is one, or 0 for another command.
+func linkMTU(words []string) int {
+	if len(words) != 7 || strings.Join(words[:4], " ") != "ip link set dev" || words[5] != "mtu" {
+		return 0
+	}
+	n, err := strconv.ParseUint(words[6], 10, 16)
+	if err != nil || n < 68 {
+		return 0
+	}
+	return int(n)
+}
+
+// readMTU takes over the MTU that a command before the first event gives to the
+// interface: targets have it from the start.
+func (r *run) readMTU() {
+	for _, c := range r.script.Init {
+		for line := range strings.SplitSeq(c.Text, "\n") {
+			if n := linkMTU(strings.Fields(line)); n != 0 {
+				r.mtu = n
+			}
+		}
+	}
 }
 
 // sysctl applies settings of the form name=value.
