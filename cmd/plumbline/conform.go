@@ -17,7 +17,7 @@ import (
 	"github.com/plumbline/plumbline/conformance/runner"
 	"github.com/plumbline/plumbline/conformance/script"
 	"github.com/plumbline/plumbline/conformance/suite"
-	"github.com/plumbline/plumbline/conformance/target/adapter"
+	"github.com/plumbline/plumbline/conformance/target"
 )
 
 // conformFlags are the flags of `plumbline conform`.
@@ -40,16 +40,8 @@ type conformFlags struct {
 	oracle       bool
 	parallel     int
 	realTime     int
-	// adapters are the stacks in other processes among the targets.
-	adapters []*adapter.Adapter
-}
-
-// close ends the processes of adapters.
-func (f *conformFlags) close() {
-	for _, a := range f.adapters {
-		a.Close()
-	}
-	f.adapters = nil
+	// picker finds the targets, and knows the processes among them.
+	picker targetPicker
 }
 
 // newConformCommand builds `plumbline conform`.
@@ -127,7 +119,7 @@ although it was expected to fail, or if a verdict differs from the snapshot.`,
 
 // conform runs the command.
 func (f *conformFlags) conform(ctx context.Context, out io.Writer, args []string) error {
-	defer f.close()
+	defer f.picker.close()
 	s, err := f.suite(args)
 	if err != nil {
 		return err
@@ -182,8 +174,11 @@ func (f *conformFlags) suite(args []string) (*runner.Suite, error) {
 		return nil, usageErrorf("conform: --tolerance and --max-time are not negative")
 	}
 	var err error
-	if s.Targets, err = f.selectTargets(); err != nil {
-		return nil, err
+	f.picker.command = "conform"
+	if s.Targets = target.Kinds(); len(f.targets) > 0 {
+		if s.Targets, err = f.picker.pick(f.targets); err != nil {
+			return nil, err
+		}
 	}
 	if f.level != "" {
 		if s.Options.Level, err = runner.ParseLevel(f.level); err != nil {

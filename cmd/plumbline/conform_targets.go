@@ -20,15 +20,27 @@ const (
 var targetWords = strings.Join(target.Names(), ", ") + " (default these), " + linux.Name + " for the kernel below, which needs root and runs in real time, " +
 	execPrefix + "COMMAND for a stack in another process (docs/adapter.md), or " + tunPrefix + "COMMAND for one with its packets on a TUN device, which needs root"
 
-// selectTargets returns the kinds of target that were asked for, or those that
-// need nothing. Processes that it starts are in f.adapters.
-func (f *conformFlags) selectTargets() ([]target.Kind, error) {
-	if len(f.targets) == 0 {
-		return target.Kinds(), nil
+// targetPicker finds targets by the words of a command's flags. Close ends the
+// processes that it started.
+type targetPicker struct {
+	// command is the command that errors name.
+	command  string
+	adapters []*adapter.Adapter
+}
+
+// close ends the processes of adapters.
+func (p *targetPicker) close() {
+	for _, a := range p.adapters {
+		a.Close()
 	}
+	p.adapters = nil
+}
+
+// pick returns the kinds of target that the words name, each once.
+func (p *targetPicker) pick(words []string) ([]target.Kind, error) {
 	var kinds []target.Kind
-	for _, word := range f.targets {
-		k, err := f.selectTarget(word)
+	for _, word := range words {
+		k, err := p.one(word)
 		if err != nil {
 			return nil, err
 		}
@@ -37,7 +49,7 @@ func (f *conformFlags) selectTargets() ([]target.Kind, error) {
 		case i < 0:
 			kinds = append(kinds, k)
 		case isCommand(word):
-			return nil, usageErrorf("conform: --target %s calls itself %q, as another target does", word, k.Name)
+			return nil, usageErrorf("%s: --target %s calls itself %q, as another target does", p.command, word, k.Name)
 		}
 	}
 	return kinds, nil
@@ -48,18 +60,18 @@ func isCommand(word string) bool {
 	return strings.HasPrefix(word, execPrefix) || strings.HasPrefix(word, tunPrefix)
 }
 
-// selectTarget returns one kind of target.
-func (f *conformFlags) selectTarget(word string) (target.Kind, error) {
+// one returns one kind of target.
+func (p *targetPicker) one(word string) (target.Kind, error) {
 	if isCommand(word) {
 		prefix, command, _ := strings.Cut(word, ":")
 		a, err := adapter.Start(adapter.Options{Command: strings.Fields(command), TUN: prefix+":" == tunPrefix})
 		if err != nil {
-			return target.Kind{}, usageErrorf("conform: --target %s: %w", word, err)
+			return target.Kind{}, usageErrorf("%s: --target %s: %w", p.command, word, err)
 		}
-		f.adapters = append(f.adapters, a)
+		p.adapters = append(p.adapters, a)
 		return a.Kind(), nil
 	}
-	return builtinTarget("conform", word)
+	return builtinTarget(p.command, word)
 }
 
 // builtinTarget returns the kind of target of that name, for the command named.

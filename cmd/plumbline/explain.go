@@ -55,7 +55,7 @@ func (f *conformFlags) explain(ctx context.Context, out io.Writer, what string) 
 		}
 		f.run = "^(" + strings.Join(names, "|") + ")/ipv"
 	}
-	defer f.close()
+	defer f.picker.close()
 	s, err := f.suite(nil)
 	if err != nil {
 		return err

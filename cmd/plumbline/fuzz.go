@@ -17,7 +17,6 @@ import (
 	"github.com/plumbline/plumbline/conformance/report"
 	"github.com/plumbline/plumbline/conformance/runner"
 	"github.com/plumbline/plumbline/conformance/target"
-	"github.com/plumbline/plumbline/conformance/target/linux"
 )
 
 // fuzzFlags are the flags of `plumbline fuzz`.
@@ -64,15 +63,19 @@ The exit status is 1 if a target failed in a way that --known does not name.`,
   # One of them again.
   plumbline fuzz --target gvisor --replay findings/gvisor-stuck-sending.pkt
 
-  # What differs between the two.
-  plumbline fuzz --diff tcpx,gvisor --cases 2000`,
+  # A stack in a process of its own, that speaks the protocol of docs/adapter.md.
+  plumbline fuzz --target exec:./my-adapter
+
+  # What differs between two of them.
+  plumbline fuzz --diff tcpx,gvisor --cases 2000
+  sudo plumbline fuzz --diff tcpx,linux --cases 50`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return f.fuzz(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr(), cmd.Flags().Changed("cases"))
 		},
 	}
 	fl := cmd.Flags()
-	fl.StringSliceVar(&f.targets, "target", []string{"tcpx"}, "targets: "+strings.Join(target.Names(), ", ")+" and "+linux.Name+", which needs root and runs in real time")
+	fl.StringSliceVar(&f.targets, "target", []string{"tcpx"}, "targets: "+targetWords)
 	fl.Uint64Var(&f.seed, "seed", 1, "seed of the cases")
 	fl.IntVar(&f.cases, "cases", 1000, "how many cases to run on each target; without it, --time alone decides if it is given")
 	fl.DurationVar(&f.time, "time", 0, "how long to run on each target at most")
@@ -95,7 +98,9 @@ func (f *fuzzFlags) fuzz(ctx context.Context, out, progress io.Writer, casesGive
 	if len(f.diff) > 0 {
 		names = f.diff
 	}
-	kinds, err := fuzzTargets(names)
+	picker := targetPicker{command: "fuzz"}
+	defer picker.close()
+	kinds, err := picker.pick(names)
 	if err != nil {
 		return err
 	}
@@ -136,19 +141,6 @@ func (f *fuzzFlags) fuzz(ctx context.Context, out, progress io.Writer, casesGive
 		}
 	}
 	return nil
-}
-
-// fuzzTargets returns the kinds of target of these names.
-func fuzzTargets(names []string) ([]target.Kind, error) {
-	var kinds []target.Kind
-	for _, name := range names {
-		k, err := builtinTarget("fuzz", name)
-		if err != nil {
-			return nil, err
-		}
-		kinds = append(kinds, k)
-	}
-	return kinds, nil
 }
 
 // check refuses flags that make no sense.

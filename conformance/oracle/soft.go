@@ -52,6 +52,7 @@ type softState struct {
 	contigAt    time.Duration // when the last gap was filled, or the stream grew
 	lastAckAt   time.Duration
 	firstEdge   int64
+	halfClosed  bool // data was acknowledged after the FIN: it was a shutdown
 	haveEdge    bool
 	closedAt    time.Duration // since when the window is closed
 	windowShut  bool

@@ -95,6 +95,8 @@ func (x *exchange) acknowledged(o *observation) {
 		s.pending, s.pendingAt = true, o.at
 	}
 	s.lastAckAt = o.at
+	// Who takes more after a FIN has shut down and not closed.
+	s.halfClosed = s.halfClosed || x.s.fin >= 0 && x.r.fin < 0 && advance > 0
 	peer.pureAckUpTo, peer.pureAckAt = -1, 0
 	if o.length == 0 && !o.syn && !o.fin && advance > 0 {
 		peer.pureAckUpTo, peer.pureAckAt = o.ack, o.at
@@ -249,7 +251,7 @@ func (c *Checker) endSoft(cn *conn) {
 			continue
 		}
 		sure := x.weigh(x.s, softPendingData, 0.3)
-		if x.s.edge == s.firstEdge && x.s.acked > 1 && !cn.closed {
+		if x.s.edge == s.firstEdge && x.s.acked > 1 && !cn.closed && !s.halfClosed {
 			x.soft(x.s, softPendingData, sure, "a FIN is sent, but the window shows that nothing was read")
 		}
 	}

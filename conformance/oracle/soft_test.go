@@ -134,6 +134,7 @@ var softCases = []struct {
 	{softPendingData, []ruleCase{
 		{"never read", handshake + "0.03 > . 1+1000 ack 1\n 0.04 < . 1 ack 1001 win 64535\n 0.05 < F. 1 ack 1001 win 64535\n 0.06 > F. 1001 ack 2\n 0.07 < . 2 ack 1002 win 64534", []string{"reset-pending@8"}, false},
 		{"read", handshake + "0.03 > . 1+1000 ack 1\n 0.04 < . 1 ack 1001 win 64535\n 0.05 < F. 1 ack 1001 win 65535\n 0.06 > F. 1001 ack 2\n 0.07 < . 2 ack 1002 win 65535", nil, false},
+		{"shut down for writing, not closed", handshake + "0.03 > . 1+1000 ack 1\n 0.04 < . 1 ack 1001 win 64535\n 0.05 < F. 1 ack 1001 win 64535\n 0.06 > . 1001+500 ack 2\n 0.07 < . 2 ack 1501 win 64035\n 0.08 > F. 1501 ack 2\n 0.09 < . 2 ack 1502 win 64034", nil, false},
 	}},
 	{softEchoWithoutAck, []ruleCase{
 		{"in a SYN", `0.00 > S  0 mss 1000 ts 1:7`, []string{"echo-without-ack@1"}, false},
