@@ -26,6 +26,10 @@ type listener struct {
 	shut bool
 }
 
+func newListener(backlog int) *listener {
+	return &listener{backlog: backlog, syn: endpointList{kind: synQueue}, ready: endpointList{kind: acceptQueue}}
+}
+
 // Listen implements tcpip.Endpoint.Listen: a passive OPEN (RFC 9293 §3.10.1). backlog bounds the connections that wait to be accepted, at least one. A second
 // call changes the backlog or revives a listener that was shut down; a socket that is not bound gets an ephemeral port.
 func (e *Endpoint) Listen(backlog int) tcpip.Error {
@@ -52,7 +56,7 @@ func (e *Endpoint) listen(backlog int) tcpip.Error {
 		e.statistics().ReadErrors.InvalidEndpointState.Increment()
 		return &tcpip.ErrInvalidEndpointState{}
 	}
-	e.lst = &listener{backlog: backlog, syn: endpointList{kind: synQueue}, ready: endpointList{kind: acceptQueue}}
+	e.lst = newListener(backlog)
 	e.phase = phaseListen // Before packets come.
 	if err := e.register(); err != nil {
 		e.cleanup()

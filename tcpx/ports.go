@@ -73,6 +73,13 @@ func (t *portTable) share(u *portUse) {
 	t.mu.Unlock()
 }
 
+// rebind is bind for a socket that has the port already.
+func (t *portTable) rebind(u *portUse) {
+	t.mu.Lock()
+	t.change(&t.bound, u, 1)
+	t.mu.Unlock()
+}
+
 // unbind and unhold give a port back.
 func (t *portTable) unbind(u *portUse) {
 	t.mu.Lock()

@@ -73,23 +73,25 @@ func New(opts ...Option) stack.TransportProtocolFactory {
 }
 
 func newProtocol(s *stack.Stack, opts []Option) *protocol {
+	p := &protocol{stack: s}
+	p.init(newOptions(opts))
+	return p
+}
+
+// init prepares the protocol of p.stack.
+func (p *protocol) init(o protocolOptions) {
+	s := p.stack
 	stats := s.Stats()
-	p := &protocol{
-		stack:    s,
-		tcpStats: stats.TCP,
-		dropped:  stats.DroppedPackets,
-		opts:     newOptions(opts),
-		rng:      newRand(s),
-	}
-	p.memory.limit = p.opts.memoryBudget
-	if o := p.opts.pmtu; o != nil {
+	p.tcpStats, p.dropped = stats.TCP, stats.DroppedPackets
+	p.opts, p.rng = o, newRand(s)
+	p.memory.limit = o.memoryBudget
+	if o := o.pmtu; o != nil {
 		p.pmtu, p.pmtuConfig = pmtu.New(s.Clock(), o.cache), o.config
 		p.smaller, p.smaller6 = smallerMSS(o.config, header.IPv4MinimumSize), smallerMSS(o.config, header.IPv6MinimumSize)
 	}
 	p.timeWait.kind = timeWaitList
 	p.secrets.init(s.SecureRNG().Reader)
 	p.storeConfig()
-	return p
 }
 
 // protocolOf returns the Plumbline TCP of a stack, nil if it has none.
@@ -152,6 +154,3 @@ func (*protocol) Close() {}
 
 // Wait implements stack.TransportProtocol.Wait.
 func (*protocol) Wait() {}
-
-// Restore implements stack.TransportProtocol.Restore.
-func (*protocol) Restore() {}

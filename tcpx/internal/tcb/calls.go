@@ -177,6 +177,9 @@ func (t *TCB) Abort(now Time, r Reason) {
 	t.fail(r)
 }
 
+// Lost makes a CLOSED core the end of a connection that it knows nothing else of: one that a checkpoint did not keep, for reason r.
+func (t *TCB) Lost(r Reason) { t.fail(r) }
+
 // icmpMatches reports whether an ICMP message quotes something in flight (RFC 5927 §4.1): others may be forged.
 func (t *TCB) icmpMatches(q Seq) bool {
 	if t.state == StateClosed || !q.In(t.sndUna, t.sndNxt) {
