@@ -175,7 +175,11 @@ func (t *TCB) repeatedSYN(now Time, s *Segment) bool {
 	if !s.Flags.Has(ACK) {
 		if !t.relearnECN(s) {
 			t.sendReset(now, s)
-			t.toClosed()
+			if t.has(flagPassive) {
+				t.toClosed()
+			} else {
+				t.fail(ReasonRefused)
+			}
 			return true
 		}
 		// The SYN again: our SYN-ACK was lost. The timer runs on, so that no flood of SYNs keeps the attempt alive.

@@ -348,3 +348,22 @@ func TestECTOfText(t *testing.T) {
 		}
 	}
 }
+
+// Both kinds of ECN in one handshake end it (RFC 9768 §3.1.5): a listener goes on, a caller of connect hears of it.
+func TestMixedECNInSimultaneousOpen(t *testing.T) {
+	r := newRig(t, withECN(ECNAccurate))
+	r.OpenActive(r.now, &r.params)
+	r.take()
+	s := r.syn()
+	s.Flags |= AE | CWR | ECE
+	r.in(s, "")
+	r.expectState(StateSynRecv)
+	s.Flags &^= AE
+	if sent := r.in(s, ""); len(sent) != 1 || !sent[0].Flags.Has(RST) {
+		t.Errorf("sent %v, want a RST", sent)
+	}
+	r.expectState(StateClosed)
+	if r.Err() != ReasonRefused {
+		t.Errorf("the reason is %v", r.Err())
+	}
+}
