@@ -80,8 +80,17 @@ func (t *TCB) synAcked(now Time, s *Segment) bool {
 	if s.Len == 0 && !s.Flags.Has(FIN) && t.deferred(now) {
 		return false
 	}
+	early := t.has(flagEarly)
+	s.completes = true
 	t.sndUna = t.iss + 1
 	t.becomeEstablished(now)
+	switch {
+	case early:
+		t.earlyAcked(now, s)
+	case t.FastOpen != nil && !t.has(flagPassive):
+		t.sndUna = s.Ack
+		t.synAnswered(now, s)
+	}
 	return true
 }
 
@@ -90,7 +99,7 @@ func (t *TCB) deferred(now Time) bool {
 	if t.has(flagDeferred) {
 		return t.armed(timerWait)
 	}
-	if t.DeferAccept <= 0 || !t.has(flagPassive) || t.has(flagFinQueued) {
+	if t.DeferAccept <= 0 || !t.has(flagPassive) || t.flags&(flagFinQueued|flagEarly) != 0 {
 		return false
 	}
 	t.set(flagDeferred)
@@ -108,7 +117,8 @@ func (t *TCB) becomeEstablished(now Time) {
 	t.setState(next)
 	t.established(now)
 	if t.outstanding() {
-		t.arm(timerRTO, t.rtoAt(now)) // FIN has left already
+		t.retransSince = now
+		t.arm(timerRTO, t.rtoAt(now)) // FIN, or early text, has left already
 	}
 }
 
@@ -157,7 +167,7 @@ func (t *TCB) processACK(now Time, s *Segment) {
 	if !old && s.Ack != t.sndUna {
 		t.cumulative(now, s, &n)
 	}
-	n.dup = s.Ack == t.sndUna && !n.advanced && s.Len == 0 && !s.Flags.Any(FIN|SYN) && !windowChanged && t.rtx.Len() > 0
+	n.dup = s.Ack == t.sndUna && !n.advanced && !s.completes && s.Len == 0 && !s.Flags.Any(FIN|SYN) && !windowChanged && t.rtx.Len() > 0
 	if t.has(flagSACK) {
 		t.selective(now, s, &n)
 	} else {

@@ -77,6 +77,8 @@ const (
 	// EventInboundHole: large segments of the peer vanish on their way while small ones arrive. The owner remembers that for the next connection, which had better
 	// announce SmallMSS.
 	EventInboundHole
+	// EventFastOpen: FastOpen has news. Of a passive open: the user may have the connection, although the handshake goes on. Of an active one: the peer has answered the SYN.
+	EventFastOpen
 )
 
 // Reason is why a connection failed.
@@ -228,6 +230,8 @@ type Tuning struct {
 	MaxPacingRate uint64
 	// DeferAccept: the final ACK of a passive handshake is ignored until data comes or this time has passed (TCP_DEFER_ACCEPT).
 	DeferAccept time.Duration
+	// FastOpen is the connection's part in TCP Fast Open, nil if it has none. It is here, since few connections have one, and set before OPEN on a Tuning of its own.
+	FastOpen *FastOpen
 }
 
 // OpenParams describe one connection to be opened.

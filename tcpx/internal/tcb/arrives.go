@@ -78,6 +78,9 @@ func (t *TCB) arrivesSynSent(now Time, s *Segment) {
 	t.sndWnd, t.maxSndWnd = uint32(s.Wnd), uint32(s.Wnd)
 	t.sndWl1, t.sndWl2 = s.Seq, s.Ack
 	t.established(now)
+	if t.FastOpen != nil {
+		t.synAnswered(now, s)
+	}
 	if t.has(flagAccECN) {
 		t.ackSYN(now)
 	} else {
@@ -142,7 +145,7 @@ func (t *TCB) arrivesSynchronized(now Time, s *Segment) {
 	}
 	// Fourth, check the SYN bit: back to LISTEN from SYN-RECEIVED, otherwise a challenge ACK (RFC 5961 §4.2).
 	if s.Flags.Has(SYN) {
-		if t.state == StateSynRecv && t.has(flagPassive) {
+		if t.state == StateSynRecv && t.has(flagPassive) && !t.has(flagEarly) {
 			t.toClosed()
 			return
 		}
@@ -308,6 +311,10 @@ func (t *TCB) reset(now Time, s *Segment) {
 	t.owner.Count(CountResetReceived, 1)
 	switch t.state {
 	case StateSynRecv:
+		if t.has(flagEarly) {
+			t.fail(ReasonReset) // the user has the connection already
+			return
+		}
 		if t.has(flagPassive) {
 			t.reason = ReasonReset
 			t.toClosed() // back to LISTEN: the user need not be told (MUST-11)

@@ -90,7 +90,11 @@ func (t *TCB) ShutdownWrite(now Time) {
 			return
 		}
 		t.queueFIN()
-		if t.unsent() == 0 {
+		switch {
+		case t.has(flagEarly):
+			t.output(now)
+			t.account()
+		case t.unsent() == 0 && (t.FastOpen == nil || t.FastOpen.SynText == 0):
 			t.earlyFIN(now)
 		}
 		return // the state becomes FIN-WAIT-1 when the SYN is acknowledged
@@ -142,7 +146,7 @@ func (t *TCB) Release(now Time) {
 	unread := t.rcvBuf.len() > 0
 	t.set(flagOrphan)
 	t.rcvBuf.release()
-	if unread && (canReceive.has(t.state) || t.state == StateCloseWait) {
+	if unread && (canReceive.has(t.state) || t.state == StateCloseWait || t.has(flagEarly)) {
 		t.owner.Count(CountDataAfterClose, 1)
 		t.Abort(now, ReasonAborted)
 		return

@@ -16,6 +16,7 @@
 //	receiving          §3.8.6           window.go; what is read or out of order: recvbuf.go
 //	loss recovery                       recover.go, on package recovery
 //	options            §3.2, RFC 7323   options.go
+//	Fast Open          RFC 7413         fastopen.go
 //
 // # Rules
 //

@@ -19,6 +19,9 @@ type Info struct {
 	OptTimestamps, OptSACK, OptWindowScale bool
 	// OptECN tells that ECN is in use, OptAccECN that it is the accurate one (RFC 9768).
 	OptECN, OptAccECN bool
+	// OptSynData tells that all text on a SYN, ours or the peer's, was acknowledged by the SYN-ACK (RFC 7413); OptFastOpenChild that the connection came from a listener
+	// that took a Fast Open cookie.
+	OptSynData, OptFastOpenChild bool
 	// SndWScale and RcvWScale are the shift counts.
 	SndWScale, RcvWScale uint8
 	// DeliveryRateAppLimited tells that DeliveryRate was taken while the application limited sending.
@@ -86,6 +89,9 @@ func (t *TCB) FillInfo(now Time, i *Info) {
 		NotsentBytes: uint32(t.unsent()), Delivered: st.delivered, DeliveredCE: t.marksTold(), DSACKDups: st.dsackDups, RcvOOOPack: st.outOfOrder,
 	}
 	i.LastDataSent, i.LastDataRecv, i.LastAckRecv = since(now, t.lastSend), since(now, cmp.Or(t.lastText, t.tune.since)), since(now, t.lastAck)
+	if f := t.FastOpen; f != nil {
+		i.OptSynData, i.OptFastOpenChild = f.Taken > 0 && f.Taken == f.SynText, f.Accept && t.has(flagPassive)
+	}
 	switch {
 	case t.sender != nil:
 		t.senderInfo(now, i)

@@ -43,6 +43,10 @@ func (t *TCB) windowScale() uint8 {
 // OpenActive performs an active OPEN (RFC 9293 §3.10.1): the SYN leaves at once and the state becomes SYN-SENT.
 func (t *TCB) OpenActive(now Time, p *OpenParams) {
 	t.begin(now, p)
+	t.openActive(now)
+}
+
+func (t *TCB) openActive(now Time) {
 	if t.cfg.WindowScaling {
 		t.rcvWScale = t.windowScale()
 	}
@@ -56,7 +60,11 @@ func (t *TCB) OpenPassive(now Time, p *OpenParams, syn *Segment) {
 	t.set(flagPassive)
 	t.learnSYN(now, syn)
 	t.setState(StateSynRecv)
+	if t.FastOpen != nil && t.FastOpen.Accept {
+		t.acceptEarly(now, syn)
+	}
 	t.sendSYN(now)
+	t.account()
 }
 
 // OpenCookie creates the connection for the ACK of a SYN cookie (RFC 4987 §3.6) that the owner has verified; the state becomes ESTABLISHED. ack is that ACK, which
@@ -149,6 +157,12 @@ func (t *TCB) buildSYN(now Time) *Out {
 	}
 	// The window of a SYN is never scaled (RFC 7323 §2.2).
 	s.Wnd = uint16(min(t.space(), 65535))
+	if f := t.FastOpen; f != nil && !f.plain && active != t.has(flagPassive) {
+		o.FastOpen = f.Offer
+		if active && f.SynText > 0 {
+			s.Payload, s.MSS = t.sndBuf.slice(t.iss+1, f.SynText), f.SynText
+		}
+	}
 	s.OptLen = PutOptions(&s.Opts, &o)
 	return s
 }
@@ -185,6 +199,7 @@ func (t *TCB) sendSYN(now Time) {
 	t.drop(flagSynPending)
 	if t.lastSend == 0 {
 		t.retransSince = now // the round trip starts when the first SYN leaves
+		t.synLeft()
 	}
 	t.lastSend = now
 	at := now + t.synRTO()
@@ -200,6 +215,7 @@ func (t *TCB) resendSYN(now Time) {
 	t.rcvMSS = max(min(t.rcvMSS, t.advMSS), minPeerMSS)
 	if t.lastSend != 0 {
 		t.set(flagSynRetrans)
+		t.plainSYN()
 		t.owner.Count(CountRetransmit, 1)
 		t.stats.totalRetrans++
 	}
@@ -220,8 +236,9 @@ func (t *TCB) established(now Time) {
 	t.events |= EventEstablished | EventWritable
 	t.disarm(timerRTO)
 	t.disarm(timerWait)
-	t.drop(flagDeferred | flagSynPending)
+	t.drop(flagDeferred | flagSynPending | flagEarly)
 	t.retries, t.retransSince = 0, 0
+	t.stats.delivered++ // as Linux counts it: the SYN, whatever it carried
 	// Slow start of the peer wants ACKs at once (RFC 5681 allows it, every stack does it).
 	t.quickAcks = uint8(min(max(t.space()/(2*int(t.rcvMSS)), 2), 16))
 	t.tune.reset(t, now)

@@ -14,6 +14,8 @@ const (
 	optSACKPermitted = 4
 	optSACK          = 5
 	optTimestamps    = 8
+	optFastOpen      = 34  // RFC 7413
+	optExperiment    = 254 // shared by experiments (RFC 6994)
 )
 
 // MaxWindowScale is the largest shift count (RFC 7323 §2.3); a larger one is used as 14.
@@ -36,6 +38,8 @@ type Options struct {
 	// SACK holds NumSACK blocks.
 	NumSACK uint8
 	SACK    [4]Block
+	// FastOpen is the Fast Open option, the last if there are several. It counts on segments with SYN only.
+	FastOpen FastOpenOption
 }
 
 // ParseOptions reads the option area of a header. It accepts options at any alignment and stops at the first illegal length, keeping what
@@ -99,6 +103,8 @@ func parseOption(kind byte, v []byte, o *Options) {
 			o.SACK[o.NumSACK] = Block{Seq(binary.BigEndian.Uint32(v)), Seq(binary.BigEndian.Uint32(v[4:]))}
 			o.NumSACK++
 		}
+	case optFastOpen, optExperiment:
+		parseFastOpen(kind, v, o)
 	}
 }
 
@@ -131,6 +137,9 @@ func PutOptions(b *[MaxOptionLen]byte, o *Options) int {
 	if o.WScale != 0 {
 		b[n], b[n+1], b[n+2], b[n+3] = optNOP, optWindowScale, 3, o.WScale-1
 		n += 4
+	}
+	if o.FastOpen.Present {
+		n += putFastOpen(b[n:], &o.FastOpen)
 	}
 	if k := min(int(o.NumSACK), (MaxOptionLen-n-4)/8); k > 0 {
 		b[n], b[n+1], b[n+2], b[n+3] = optNOP, optNOP, optSACK, byte(2+8*k)

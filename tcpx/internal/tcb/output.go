@@ -22,7 +22,7 @@ const maxPeerDelay = 200 * time.Millisecond
 
 // output sends all that may leave now: retransmissions first, then new text and FIN, then an ACK if one is still owed.
 func (t *TCB) output(now Time) {
-	if mayTransmit.has(t.state) && !t.armed(timerLink) && (t.sender != nil || t.unsent() > 0 || t.finDue()) {
+	if (mayTransmit.has(t.state) || t.has(flagEarly)) && !t.armed(timerLink) && (t.sender != nil || t.unsent() > 0 || t.finDue()) {
 		t.startSender(now)
 		t.outputData(now)
 	}
@@ -34,6 +34,10 @@ func (t *TCB) output(now Time) {
 func (t *TCB) outputData(now Time) {
 	if t.path != nil {
 		t.followPath(now)
+	}
+	if t.has(flagEarly) {
+		t.outputNew(now) // until the handshake is complete SYN-ACK is what is sent again
+		return
 	}
 	if r := &t.rec; r.frto == frtoForward {
 		// F-RTO step 2b: the window of two segments goes to new text.
@@ -219,7 +223,13 @@ func (e *episode) sentAgain(r *recovery.Segment, text int, ts uint32) {
 func (t *TCB) unsent() int { return max(t.sndBuf.next.Sub(t.sndNxt), 0) }
 
 // windowRoom is the usable window: SND.UNA + SND.WND - SND.NXT.
-func (t *TCB) windowRoom() int { return t.sndUna.Add(int(min(t.sndWnd, 1<<30))).Sub(t.sndNxt) }
+func (t *TCB) windowRoom() int {
+	room := t.sndUna.Add(int(min(t.sndWnd, 1<<30))).Sub(t.sndNxt)
+	if t.has(flagEarly) {
+		room++ // SND.UNA is our SYN, which takes nothing of the window
+	}
+	return room
+}
 
 // idleRestart tells the controller that sending starts again after a pause (RFC 5681 §4.1), be it that the user had nothing to send or that the peer's window was closed.
 func (t *TCB) idleRestart(now Time) {
@@ -330,7 +340,7 @@ func sub64(a, b uint64) uint64 {
 // heldBack arms the persist timer if nothing else will make the connection go on: a closed window, which holds back FIN as well as text, or a small segment without
 // anything in flight.
 func (t *TCB) heldBack(now Time, limited bool) {
-	if t.rtx.Len() == 0 && !t.armed(timerPersist) && (limited || t.Cork || t.has(flagMore)) {
+	if t.rtx.Len() == 0 && !t.armed(timerPersist) && !t.has(flagEarly) && (limited || t.Cork || t.has(flagMore)) {
 		t.backoff = 0
 		t.arm(timerPersist, now+t.persistTime(limited))
 	}

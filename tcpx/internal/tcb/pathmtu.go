@@ -190,6 +190,9 @@ func (t *TCB) PacketTooBig(now Time, q Seq, mtuPayload int) bool {
 	if uint32(mtuPayload) < t.mtuPayload {
 		t.SetMTUPayload(now, mtuPayload)
 	}
+	if t.synTooBig(now) {
+		return true
+	}
 	if !mayTransmit.has(t.state) || !t.outstanding() || t.mss >= old && !probe {
 		return true
 	}

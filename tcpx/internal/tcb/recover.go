@@ -49,7 +49,7 @@ type episode struct {
 	blind bool
 	// owed: the first segment is to leave again whatever the window says: after a time-out (until the link takes it) or a partial ACK.
 	owed bool
-	// tooBig: what is due for retransmission outside of recovery did not fit the path, which is no sign of congestion (RFC 8201 §5.4).
+	// tooBig: what is due for retransmission outside of recovery did not fit the path, or was refused with our SYN, which is no sign of congestion (RFC 8201 §5.4).
 	tooBig bool
 	// marked: the window had been reduced by a mark when the episode began, which is no mistake even if the episode is one.
 	marked bool
@@ -372,7 +372,7 @@ func (t *TCB) undo(now Time, n *ackNews) {
 
 // scheduleProbe arms the loss probe (RFC 8985 §7.2).
 func (t *TCB) scheduleProbe(now Time) {
-	if !t.rtx.Ordered || t.rec.tlpOut || t.rec.state == caRecovery || t.rec.state == caLoss || t.rtx.Len() == 0 || t.rtx.SackedBytes() > 0 {
+	if !t.rtx.Ordered || t.rec.tlpOut || t.rec.state == caRecovery || t.rec.state == caLoss || t.rtx.Len() == 0 || t.rtx.SackedBytes() > 0 || t.has(flagEarly) {
 		t.disarm(timerProbe)
 		return
 	}

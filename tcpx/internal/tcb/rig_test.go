@@ -287,3 +287,6 @@ func (r *rig) walk(s State) *rig {
 	r.take()
 	return r
 }
+
+// viewOf returns text as memory for a payload.
+func viewOf(text string) *buffer.View { return buffer.NewViewWithData([]byte(text)) }

@@ -49,6 +49,8 @@ type Segment struct {
 
 	// unscaled tells that the segment came with SYN: Wnd is not to be scaled.
 	unscaled bool
+	// completes tells that the segment has just completed the handshake: what it acknowledges beside our SYN, if anything, is no duplicate.
+	completes bool
 }
 
 // SegLen is SEG.LEN: the octets of text plus SYN and FIN (RFC 9293 §3.3.1).

@@ -193,6 +193,8 @@ const (
 	flagCWR
 	// flagRateAppLimited: the last delivery rate was taken while the application limited sending.
 	flagRateAppLimited
+	// flagEarly: the state is SYN-RECEIVED, and a good Fast Open cookie lets the user read and write all the same (RFC 7413 §4.2).
+	flagEarly
 )
 
 func (t *TCB) has(f flags) bool { return t.flags&f != 0 }

@@ -126,7 +126,7 @@ func (t *TCB) synExpired(now Time) {
 	expired := t.UserTimeout > 0 && now-t.retransSince >= t.UserTimeout && !t.has(flagPassive)
 	if int(t.retries) >= limit || expired {
 		t.owner.Count(CountFailedConnection, 1)
-		if t.has(flagPassive) {
+		if t.has(flagPassive) && !t.has(flagEarly) {
 			t.toClosed()
 			return
 		}
