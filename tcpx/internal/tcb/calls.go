@@ -146,7 +146,7 @@ func (t *TCB) Release(now Time) {
 	unread := t.rcvBuf.len() > 0
 	t.set(flagOrphan)
 	t.rcvBuf.release()
-	if unread && (canReceive.has(t.state) || t.state == StateCloseWait || t.has(flagEarly)) {
+	if unread && (canReceive.has(t.state) || t.state == StateCloseWait || t.Early()) {
 		t.owner.Count(CountDataAfterClose, 1)
 		t.Abort(now, ReasonAborted)
 		return

@@ -197,7 +197,7 @@ func (t *TCB) acceptEarly(now Time, syn *Segment) {
 }
 
 // Early reports that the user may read and write although the state is SYN-RECEIVED.
-func (t *TCB) Early() bool { return t.has(flagEarly) }
+func (t *TCB) Early() bool { return t.state == StateSynRecv && t.has(flagEarly) }
 
 // earlyAcked goes on after the ACK that completes the handshake of a connection that the user has had since its SYN.
 func (t *TCB) earlyAcked(now Time, s *Segment) {

@@ -47,9 +47,14 @@ func (h *hostile) checkOut(s *Out, text []byte) {
 		tb.Fatal("RFC 7323 §3.2: a segment without timestamps")
 	}
 	if s.Flags.Has(SYN) {
-		if s.Seq != h.iss || len(text) > 0 {
+		if s.Seq != h.iss || len(text) > 0 && (h.FastOpen == nil || h.state != StateSynSent || h.has(flagSynRetrans)) {
 			tb.Fatal("SYN elsewhere than at ISS, or with text")
 		}
+		if len(text)+s.OptLen > int(h.mtuPayload) {
+			tb.Fatalf("%d octets of text with SYN and %d of options with room for %d", len(text), s.OptLen, h.mtuPayload)
+		}
+		h.checkText(s, text)
+		h.end = h.iss.Add(1 + max(len(text), h.end.Sub(h.iss)-1))
 		return
 	}
 	if s.Seq.Less(h.sndUna-1) || h.sndNxt.Less(s.Seq) {
@@ -65,11 +70,7 @@ func (h *hostile) checkOut(s *Out, text []byte) {
 	if len(text) > s.MSS && len(text) > h.params.GSOMax && !h.wild {
 		tb.Fatalf("a unit of %d octets for a link that takes %d", len(text), h.params.GSOMax)
 	}
-	for i, x := range text {
-		if x != octet(s.Seq.Add(i)-h.iss-1) {
-			tb.Fatalf("octet %d of the stream was not written like this", s.Seq.Add(i)-h.iss-1)
-		}
-	}
+	h.checkText(s, text)
 	h.checkWindows(s, len(text))
 	for i, b := range o.SACK[:o.NumSACK] {
 		if !b.Left.Less(b.Right) || i > 0 && !h.rcvNxt.Less(b.Left) {
@@ -77,6 +78,19 @@ func (h *hostile) checkOut(s *Out, text []byte) {
 		}
 		if h.rcvNxt.Less(b.Right) && !h.holds(b) {
 			tb.Fatalf("SACK of %v, which is not held: block %d, RCV.NXT %d, DSACK %v, pieces %v", b, i, h.rcvNxt, h.dsack, h.reasm.pieces)
+		}
+	}
+}
+
+// checkText compares text with what was written.
+func (h *hostile) checkText(s *Out, text []byte) {
+	at := s.Seq - h.iss - 1
+	if s.Flags.Has(SYN) {
+		at = 0
+	}
+	for i, x := range text {
+		if x != octet(at.Add(i)) {
+			h.tb.Fatalf("octet %d of the stream was not written like this", at.Add(i))
 		}
 	}
 }
@@ -98,7 +112,11 @@ func (h *hostile) checkWindows(s *Out, n int) {
 		end++
 	}
 	if h.end.Less(end) {
-		if edge := h.sndUna.Add(int(h.sndWnd)); edge.Less(end) && end != h.sndNxt+1 {
+		edge := h.sndUna.Add(int(h.sndWnd))
+		if h.Early() {
+			edge++ // our SYN takes none of it
+		}
+		if edge.Less(end) && end != h.sndNxt+1 {
 			h.tb.Fatalf("%v: sends up to %d, the peer's edge is %d, SND.NXT %d", h.state, end, edge, h.sndNxt)
 		}
 		h.end = end

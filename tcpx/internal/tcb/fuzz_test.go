@@ -146,6 +146,9 @@ func newHostile(tb testing.TB, b []byte) *hostile {
 	s.KeepAlive, s.KeepIdle = c>>6&1 != 0, 10*time.Second
 	h.Init(&h.cfg, h, s)
 	h.maxRcv, h.maxSnd = s.RcvBuf, s.SndBuf
+	if c>>5&3 == 3 {
+		h.Tune().FastOpen = &FastOpen{Offer: cookie("a fuzzer's cookie"[:4+c&8]), MSS: uint16(c) << 4}
+	}
 	h.open(c >> 7)
 	h.check()
 	return h
@@ -155,11 +158,23 @@ func newHostile(tb testing.TB, b []byte) *hostile {
 func (h *hostile) open(active byte) {
 	h.end = h.params.ISS + 1
 	if active != 0 {
-		h.OpenActive(h.now, &h.params)
+		if h.FastOpen != nil {
+			_, _ = h.OpenFast(h.now, &h.params, &stream{0}, h.in.u16()%3000)
+		} else {
+			h.OpenActive(h.now, &h.params)
+		}
 		return
 	}
 	s := h.segment()
-	if h.in.byte()&7 == 0 {
+	c := h.in.byte()
+	if h.FastOpen != nil && c&7 != 0 {
+		h.FastOpen.Accept = true
+		b := make([]byte, s.Len)
+		_, _ = (&stream{0}).Read(b)
+		s.Payload.Release()
+		s.Payload = buffer.MakeWithData(b)
+	}
+	if c&7 == 0 {
 		h.params.CookieOpts = s.Opts
 		s.Flags, s.Ack = ACK, h.params.ISS+1
 		h.OpenCookie(h.now, &h.params, &s)

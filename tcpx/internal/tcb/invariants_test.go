@@ -38,6 +38,9 @@ func verify(t *TCB) error {
 	if synchronized.has(t.state) && t.state != StateTimeWait && out != uint64(t.sndNxt-t.sndUna) {
 		return fmt.Errorf("%d octets in the queue, SND.NXT-SND.UNA is %d", out, t.sndNxt-t.sndUna)
 	}
+	if t.Early() && out != uint64(t.sndNxt-t.sndUna-1) {
+		return fmt.Errorf("%d octets in the queue of an early connection, SND.NXT-SND.UNA-1 is %d", out, t.sndNxt-t.sndUna-1)
+	}
 	if t.outstanding() && !t.armed(timerRTO) && !t.armed(timerProbe) {
 		return fmt.Errorf("data outstanding and no timer")
 	}
