@@ -32,7 +32,7 @@ func (e *Endpoint) listenSegment(s *inbound) {
 func (e *Endpoint) listenSYN(s *inbound) {
 	p := e.proto
 	p.mu.RLock()
-	limit, always := p.opts.synQueue, p.opts.cookies
+	limit, always, fastOpen := p.opts.synQueue, p.opts.cookies, p.opts.fastOpen
 	p.mu.RUnlock()
 	readyFull, synFull, shut := e.lst.full(limit)
 	switch {
@@ -45,10 +45,21 @@ func (e *Endpoint) listenSYN(s *inbound) {
 	case always || synFull:
 		e.sendCookie(s)
 	default:
+		now := p.now()
+		fast := e.fastOpenFor(s, &fastOpen, now)
 		c, err := p.newChild(s, e, new(waiter.Queue))
 		if err != nil {
+			if fast != nil && fast.Accept {
+				e.lst.releaseFast(false, now)
+			}
 			e.childFailed(s, err)
 			return
+		}
+		if fast != nil {
+			c.tcb.Tune().FastOpen = fast
+			if fast.Accept {
+				c.fastSocket().pending = e.lst
+			}
 		}
 		if !e.lst.add(c) {
 			c.cleanup()
@@ -56,7 +67,6 @@ func (e *Endpoint) listenSYN(s *inbound) {
 			break
 		}
 		c.parent = e
-		now := p.now()
 		params := c.openParams(now)
 		c.tcb.OpenPassive(now, &params, &s.seg)
 		c.collect()
@@ -195,7 +205,7 @@ func (c *Endpoint) inherit(l *Endpoint) {
 	c.bound.flags, c.bound.held, c.bound.device = l.bound.flags, l.bound.held, l.bound.device
 	if l.extra != nil {
 		x := *l.extra
-		x.lastError, x.path, x.fragment = nil, nil, false
+		x.lastError, x.path, x.fragment, x.fast = nil, nil, false, nil
 		c.extra = &x
 	}
 	from, to := &l.ops, &c.ops

@@ -177,7 +177,7 @@ func (e *Endpoint) GetLocalAddress() (tcpip.FullAddress, tcpip.Error) {
 func (e *Endpoint) GetRemoteAddress() (tcpip.FullAddress, tcpip.Error) {
 	e.lock()
 	defer e.leave()
-	if !connected(e.stateLocked()) {
+	if !e.usable(e.stateLocked()) && e.phase != phaseDeferred {
 		return tcpip.FullAddress{}, &tcpip.ErrNotConnected{}
 	}
 	return e.remoteAddress(), nil

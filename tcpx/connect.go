@@ -30,24 +30,29 @@ func (e *Endpoint) Connect(addr tcpip.FullAddress) tcpip.Error {
 	e.lock()
 	defer e.leave()
 	err := e.connect(addr)
-	if err != nil && !err.IgnoreStats() {
-		e.proto.tcpStats.FailedConnectionAttempts.Increment()
-		e.statistics().FailedConnectionAttempts.Increment()
+	if err != nil {
+		e.connectFailed(err)
 	}
 	return err
 }
 
-func (e *Endpoint) connect(addr tcpip.FullAddress) tcpip.Error {
-	addr, net, err := e.canonical(addr, false)
-	if err != nil {
-		return err
+// connectFailed counts an attempt to connect that ended with err. The caller holds e.mu.
+func (e *Endpoint) connectFailed(err tcpip.Error) {
+	if !err.IgnoreStats() {
+		e.proto.tcpStats.FailedConnectionAttempts.Increment()
+		e.statistics().FailedConnectionAttempts.Increment()
 	}
+}
+
+func (e *Endpoint) connect(addr tcpip.FullAddress) tcpip.Error {
 	switch state := e.stateLocked(); {
-	case connected(state):
+	case e.usable(state):
 		if !e.connectNotified {
 			e.connectNotified = true
 			return nil
 		}
+		return &tcpip.ErrAlreadyConnected{}
+	case e.phase == phaseDeferred:
 		return &tcpip.ErrAlreadyConnected{}
 	case connecting(state):
 		return &tcpip.ErrAlreadyConnecting{}
@@ -56,7 +61,34 @@ func (e *Endpoint) connect(addr tcpip.FullAddress) tcpip.Error {
 			return err
 		}
 		return &tcpip.ErrConnectionAborted{}
-	case state != tcp.StateInitial && state != tcp.StateBound:
+	}
+	if err := e.prepare(addr); err != nil {
+		return err
+	}
+	if e.fastOptions().connect {
+		if e.defersConnect() {
+			e.phase = phaseDeferred
+			e.connectNotified = true
+			return nil
+		}
+		if _, err := e.start(noText{}); err != nil {
+			return err
+		}
+		return &tcpip.ErrConnectStarted{}
+	}
+	if _, err := e.start(nil); err != nil {
+		return err
+	}
+	return &tcpip.ErrConnectStarted{}
+}
+
+// prepare gives a socket that has no peer all that it needs for an active OPEN: addresses, ports and a route. The caller holds e.mu.
+func (e *Endpoint) prepare(addr tcpip.FullAddress) tcpip.Error {
+	addr, net, err := e.canonical(addr, false)
+	if err != nil {
+		return err
+	}
+	if e.phase != phaseInitial && e.phase != phaseBound {
 		return &tcpip.ErrInvalidEndpointState{}
 	}
 	nic := addr.NIC
@@ -86,14 +118,7 @@ func (e *Endpoint) connect(addr tcpip.FullAddress) tcpip.Error {
 		return err
 	}
 	e.setRoute(route)
-	e.phase = phaseOpen
-	e.tcb.Init(e.currentConfig(), (*owner)(e), e.tcb.Settings)
-	now := e.proto.now()
-	params := e.openParams(now)
-	e.proto.tcpStats.ActiveConnectionOpenings.Increment()
-	e.tcb.OpenActive(now, &params)
-	e.collect()
-	return &tcpip.ErrConnectStarted{}
+	return nil
 }
 
 // claim gives e its addresses and ports and registers it. On an error e is as before. The caller holds e.mu.
@@ -285,12 +310,16 @@ func (e *Endpoint) Shutdown(flags tcpip.ShutdownFlags) tcpip.Error {
 	defer e.leave()
 	now := e.proto.now()
 	state := e.stateLocked()
-	if connecting(state) {
+	if e.phase == phaseDeferred {
+		e.cleanup()
+		return nil
+	}
+	if connecting(state) && !e.usable(state) {
 		e.tcb.Abort(now, tcb.ReasonReset)
 		e.collect()
 		return nil
 	}
-	if !connected(state) {
+	if !e.usable(state) {
 		return &tcpip.ErrNotConnected{}
 	}
 	if flags&tcpip.ShutdownRead != 0 && !e.shutRead {
@@ -342,7 +371,7 @@ func (e *Endpoint) close() *listener {
 	case phaseListen:
 		e.cleanup()
 		return e.lst
-	case phaseInitial, phaseBound:
+	case phaseInitial, phaseBound, phaseDeferred:
 		e.cleanup()
 		return nil
 	case phaseClosed:

@@ -86,6 +86,8 @@ const (
 	phaseInitial phase = iota
 	phaseBound
 	phaseListen
+	// phaseDeferred: Connect has returned, and the SYN waits for the first write (TCP_FASTOPEN_CONNECT).
+	phaseDeferred
 	phaseOpen
 	phaseClosed
 )
@@ -104,6 +106,8 @@ type extra struct {
 	path *pathMTU
 	// fragment tells that the path carries less than the least MTU that is used: routers may fragment.
 	fragment bool
+	// fast is the socket's part in Fast Open, nil if it has none.
+	fast *fastSocket
 }
 
 func (p *protocol) newEndpoint(netProto tcpip.NetworkProtocolNumber, q *waiter.Queue) *Endpoint {
@@ -166,8 +170,13 @@ func (e *Endpoint) settle() (w wake) {
 	if ev&(tcb.EventClosed|tcb.EventTimeWaitSYN) != 0 {
 		e.cleanup()
 	}
+	if ev&tcb.EventFastOpen != 0 {
+		w.parent = e.fastOpenNews()
+	}
 	if ev&tcb.EventEstablished != 0 {
-		w.parent = e.established()
+		if parent := e.established(); parent != nil {
+			w.parent = parent
+		}
 	}
 	w.events = eventMask(ev)
 	if e.phase == phaseOpen {
@@ -217,12 +226,22 @@ func (e *Endpoint) established() (parent *Endpoint) {
 	if e.route != nil {
 		e.route.ConfirmReachable()
 	}
-	if parent = e.parent; parent == nil {
+	e.fastOpenEnd(false)
+	if e.parent == nil {
+		if f := e.tcb.FastOpen; f != nil && f.Accept {
+			e.proto.tcpStats.PassiveConnectionOpenings.Increment()
+		}
 		return nil
 	}
+	e.proto.tcpStats.PassiveConnectionOpenings.Increment()
+	return e.handOver()
+}
+
+// handOver moves a connection to its listener's accept queue and returns the listener to notify, if there is one. The caller holds e.mu.
+func (e *Endpoint) handOver() (parent *Endpoint) {
+	parent = e.parent
 	e.parent = nil
 	e.connectNotified = true
-	e.proto.tcpStats.PassiveConnectionOpenings.Increment()
 	if !parent.lst.complete(e) {
 		// The listener was closed meanwhile: nobody will ever accept.
 		e.tcb.Abort(e.proto.now(), tcb.ReasonAborted)
@@ -239,6 +258,8 @@ func (e *Endpoint) cleanup() {
 	}
 	e.phase = phaseClosed
 	e.countEnd()
+	e.fastOpenEnd(e.tcb.Err() == tcb.ReasonReset)
+	e.fastOpenFailed()
 	if e.tcb.InboundHole(e.proto.now()) {
 		e.inboundHole()
 	}
@@ -277,7 +298,10 @@ func (e *Endpoint) publish() (risen uint32) {
 	old := e.public.Load()
 	state := e.stateLocked()
 	v := uint32(state)
-	if e.phase == phaseOpen && connected(state) {
+	if e.phase == phaseDeferred {
+		v |= publicWritable
+	}
+	if e.phase == phaseOpen && e.usable(state) {
 		n := e.tcb.ReadSize()
 		if (n > 0 && n >= e.tcb.RcvLowat) || e.tcb.ReadEOF() {
 			v |= publicReadable
@@ -318,6 +342,8 @@ func (e *Endpoint) stateLocked() tcp.EndpointState {
 		return tcp.StateBound
 	case phaseListen:
 		return tcp.StateListen
+	case phaseDeferred:
+		return tcp.StateConnecting
 	}
 	if s := e.tcb.State(); s != tcb.StateClosed {
 		return tcp.EndpointState(s)
@@ -336,6 +362,9 @@ func connected(s tcp.EndpointState) bool {
 	}
 	return false
 }
+
+// usable tells whether the user can read and write in a state: if it has a peer, or in SYN-RECEIVED thanks to Fast Open. The caller holds e.mu.
+func (e *Endpoint) usable(s tcp.EndpointState) bool { return connected(s) || e.tcb.Early() }
 
 // finReceived tells whether the peer has closed its direction in a state.
 func finReceived(s tcp.EndpointState) bool {

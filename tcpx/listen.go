@@ -22,6 +22,8 @@ type listener struct {
 	backlog int
 	// syn holds connections in SYN-RECEIVED, ready those that wait to be accepted.
 	syn, ready endpointList
+	// fast counts connections of Fast Open.
+	fast fastQueue
 	// shut tells that no connection is taken any more.
 	shut bool
 }

@@ -63,6 +63,7 @@ type protocolOptions struct {
 	timeWaitLimit                  int
 	pmtu                           *pmtuOptions
 	pacing                         bool
+	fastOpen                       FastOpenConfig
 }
 
 // WithCongestion sets the congestion control algorithm of new connections by its registered name. The default is "cubic"; others must be imported to be known.

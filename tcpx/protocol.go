@@ -34,6 +34,7 @@ type protocol struct {
 	// smaller are the segment sizes of Base and Min, for IPv4 and IPv6, which a SYN announces once the peer's large segments vanish; 0 without probing.
 	smaller, smaller6 [2]uint16
 	secrets           secrets
+	fast              fastOpen
 
 	// cfg is what new connections start from. It is replaced, never changed, when an option changes.
 	cfg atomic.Pointer[tcb.Config]

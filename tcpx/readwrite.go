@@ -97,13 +97,16 @@ func (e *Endpoint) Read(dst io.Writer, opts tcpip.ReadOptions) (tcpip.ReadResult
 // nothingToRead tells why Read has nothing to return. The caller holds e.mu.
 func (e *Endpoint) nothingToRead() tcpip.Error {
 	switch state := e.stateLocked(); {
-	case state == tcp.StateSynSent || state == tcp.StateSynRecv:
+	case e.phase == phaseDeferred:
+		e.deferredRead()
+		return &tcpip.ErrWouldBlock{}
+	case (state == tcp.StateSynSent || state == tcp.StateSynRecv) && !e.usable(state):
 		return &tcpip.ErrWouldBlock{} // What comes after the handshake can be waited for.
 	case state == tcp.StateError:
 		if err := e.takeHardError(); err != nil {
 			return err
 		}
-	case connected(state):
+	case e.usable(state):
 		if !e.shutRead && !e.tcb.ReadEOF() {
 			return &tcpip.ErrWouldBlock{}
 		}
@@ -130,6 +133,14 @@ func (e *Endpoint) WriteUrgent(data []byte) (int64, tcpip.Error) {
 func (e *Endpoint) write(p tcpip.Payloader, more, urgent bool) (int64, tcpip.Error) {
 	e.lock()
 	defer e.leave()
+	if e.phase == phaseDeferred && !urgent {
+		return e.deferredWrite(p)
+	}
+	return e.writeLocked(p, more, urgent)
+}
+
+// writeLocked is write for a caller that holds e.mu.
+func (e *Endpoint) writeLocked(p tcpip.Payloader, more, urgent bool) (int64, tcpip.Error) {
 	if err := e.writable(); err != nil {
 		e.statistics().WriteErrors.WriteClosed.Increment()
 		return 0, err
@@ -154,14 +165,14 @@ func (e *Endpoint) write(p tcpip.Payloader, more, urgent bool) (int64, tcpip.Err
 // writable tells why nothing can be written whatever the room, nil if something can. The caller holds e.mu.
 func (e *Endpoint) writable() tcpip.Error {
 	switch state := e.stateLocked(); {
-	case connecting(state):
+	case connecting(state) && !e.usable(state):
 		return &tcpip.ErrWouldBlock{}
 	case state == tcp.StateError:
 		if err := e.takeHardError(); err != nil {
 			return err
 		}
 		return &tcpip.ErrClosedForSend{}
-	case !connected(state) || e.shutWrite:
+	case !e.usable(state) || e.shutWrite:
 		return &tcpip.ErrClosedForSend{}
 	}
 	return nil

@@ -93,6 +93,9 @@ func (e *Endpoint) process(s *inbound) {
 		e.listenSegment(s)
 	case phaseOpen:
 		e.openSegment(s)
+	case phaseDeferred:
+		e.proto.refuse(s) // nothing was sent that this could be for
+		s.release()
 	default:
 		// The endpoint has let go of its addresses since the segment was queued.
 		e.proto.redeliver(s, e)

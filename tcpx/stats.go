@@ -41,6 +41,11 @@ type ProtocolStats struct {
 	// CEReceived counts segments that came with the mark of congestion, CE, on a connection with ECN (RFC 3168 §5), ECNReductions windows reduced since the peer echoed
 	// such marks.
 	CEReceived, ECNReductions tcpip.StatCounter
+	// FastOpenActive counts SYNs sent with data (RFC 7413), FastOpenActiveAccepted and FastOpenActiveRefused answers that took some of it, or none. FastOpenPassive counts
+	// connections given to the user before their handshake was complete, FastOpenPassiveRefused cookies that were not good, FastOpenCookiesGiven those given to peers who asked,
+	// and FastOpenOverflows SYNs that were handled as usual since the listener's limit was reached.
+	FastOpenActive, FastOpenActiveAccepted, FastOpenActiveRefused                    tcpip.StatCounter
+	FastOpenPassive, FastOpenPassiveRefused, FastOpenCookiesGiven, FastOpenOverflows tcpip.StatCounter
 	// OrphansReset counts connections reset at close because there were too many orphans.
 	OrphansReset tcpip.StatCounter
 }

@@ -24,8 +24,18 @@ const (
 	OptUserTimeout  = 18 // TCP_USER_TIMEOUT: milliseconds
 	OptNotSentLowat = 25 // TCP_NOTSENT_LOWAT: bytes
 	OptInq          = 36 // TCP_INQ, to get: unread bytes
-	OptRTOMaxMs     = 44 // TCP_RTO_MAX_MS: milliseconds
-	OptRTOMinUs     = 45 // TCP_RTO_MIN_US: microseconds
+
+	// OptFastOpen (TCP_FASTOPEN) makes a listener take part in Fast Open, if the stack is a server of it (see FastOpenConfig): the value bounds the connections whose handshake is
+	// not complete, beyond which the handshake is the usual one. 0 keeps it out.
+	OptFastOpen = 23
+	// OptFastOpenConnect (TCP_FASTOPEN_CONNECT, bool) makes Connect return without an error, and without a packet, if there is a cookie of the server: the SYN leaves with the first
+	// Write. It must be set before. The socket is writable meanwhile; a Read makes the SYN leave without data before long.
+	OptFastOpenConnect = 30
+	// OptFastOpenNoCookie (TCP_FASTOPEN_NO_COOKIE, bool) does without cookies: see FastOpenConfig.
+	OptFastOpenNoCookie = 34
+
+	OptRTOMaxMs = 44 // TCP_RTO_MAX_MS: milliseconds
+	OptRTOMinUs = 45 // TCP_RTO_MIN_US: microseconds
 )
 
 // maxOptionSeconds bounds options in seconds, as Linux does for keep-alive.
@@ -93,6 +103,8 @@ func (e *Endpoint) SetTCPOptionInt(opt, v int) tcpip.Error {
 			return invalid
 		}
 		e.setting(func(s *tcb.Settings) { s.Tune().MinRTO = time.Duration(v) * time.Microsecond })
+	case OptFastOpen, OptFastOpenConnect, OptFastOpenNoCookie:
+		return e.setFastOpen(opt, v)
 	default:
 		return &tcpip.ErrUnknownProtocolOption{}
 	}
@@ -112,6 +124,8 @@ func (e *Endpoint) GetTCPOptionInt(opt int) (int, tcpip.Error) {
 		return boolInt(e.ops.GetQuickAck()), nil
 	case OptInq:
 		return e.GetSockOptInt(tcpip.ReceiveQueueSizeOption)
+	case OptFastOpen, OptFastOpenConnect, OptFastOpenNoCookie:
+		return e.getFastOpen(opt), nil
 	}
 	e.lock()
 	defer e.leave()

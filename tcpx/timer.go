@@ -26,7 +26,10 @@ func (e *Endpoint) arm() {
 func (e *Endpoint) onTimer() {
 	e.lock()
 	e.armed = 0
-	if e.phase == phaseOpen {
+	switch e.phase {
+	case phaseDeferred:
+		_, _ = e.start(noText{})
+	case phaseOpen:
 		now := e.proto.now()
 		if d := e.tcb.Deadline(); d != 0 && d <= now {
 			e.tcb.OnTimer(now)

@@ -74,11 +74,35 @@ func parseForLinux(name string, src []byte) ([]*script.Script, error) {
 		if ip == 6 {
 			set = script.IPv6
 		}
-		if s.Tags.IP &= set; s.Tags.IP == 0 {
+		if s.Tags.IP &= set & versionsOf(s); s.Tags.IP == 0 {
 			continue
 		}
 		s.Tags.Profile = script.ProfileLinux
 		out = append(out, s)
 	}
 	return out, nil
+}
+
+// versionsOf returns the versions of IP that a script can be run over: one that
+// names addresses is of the versions that it names some of, since the packets of
+// those on Fast Open are made from them.
+func versionsOf(s *script.Script) script.IPVersions {
+	var named script.IPVersions
+	for _, o := range s.Options {
+		if o.Name != "local_ip" && o.Name != "remote_ip" {
+			continue
+		}
+		host, _, _ := strings.Cut(o.Value, "/")
+		switch a, err := netip.ParseAddr(host); {
+		case err != nil:
+		case a.Is4():
+			named |= script.IPv4
+		default:
+			named |= script.IPv6
+		}
+	}
+	if named == 0 {
+		return script.BothIP
+	}
+	return named
 }

@@ -102,6 +102,12 @@ func (a *args) address(i int, def netip.AddrPort) netip.AddrPort {
 		return a.sockaddr(e, def)
 	case *script.Ellipsis, nil:
 		return def
+	case *script.Name:
+		if e.Name == "AF_UNSPEC" {
+			return netip.AddrPort{}
+		}
+		a.fail("argument %d is not an address", i+1)
+		return def
 	default:
 		a.fail("argument %d is not an address", i+1)
 		return def
@@ -370,11 +376,13 @@ func (a *args) sendto() prepared {
 	flags := a.flags(3)
 	if e := a.at(4); flags&target.MsgFastOpen != 0 && e != nil {
 		to = a.address(4, netip.AddrPortFrom(a.run.remote, a.run.connectPort))
-		if !to.IsValid() {
-			a.fail("an address of no family")
-		}
 	}
-	return a.opening(a.send(flags, to), to)
+	p := a.opening(a.send(flags, to), to)
+	if call := p.call.(target.Write); flags&target.MsgFastOpen != 0 && a.at(4) != nil && !to.IsValid() {
+		call.NoFamily = true
+		p.call = call
+	}
+	return p
 }
 
 // opening is a call that may begin a connection with an address, as connect

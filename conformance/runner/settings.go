@@ -117,6 +117,9 @@ func (r *run) prepare() error {
 	if err := r.checkSupport(); err != nil {
 		return err
 	}
+	if r.opt.Addrs != (target.Addrs{}) {
+		r.addrs = r.opt.Addrs
+	}
 	for _, o := range r.script.Options {
 		set, ok := optionSetters[o.Name]
 		switch {
@@ -126,9 +129,6 @@ func (r *run) prepare() error {
 		case !optionsWithoutEffect[o.Name]:
 			return target.Unsupportedf("the option --%s", o.Name)
 		}
-	}
-	if r.opt.Addrs != (target.Addrs{}) {
-		r.addrs = r.opt.Addrs
 	}
 	r.freeBSD = forFreeBSD(r.script)
 	r.readMTU()

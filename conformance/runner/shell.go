@@ -73,16 +73,27 @@ func (r *run) shell(text, dir string, profile bool) error {
 			continue
 		}
 		for cmd := range splitCommands(line) {
-			words, ok := shellWords(cmd)
-			if !ok {
-				return target.Unsupportedf("the command %q", cmd)
-			}
-			if err := r.shellCommand(words, dir, profile); err != nil {
+			if err := r.alternatives(cmd, dir, profile); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// alternatives performs the first of commands joined by "||" that the target
+// can.
+func (r *run) alternatives(list, dir string, profile bool) (err error) {
+	for cmd := range strings.SplitSeq(list, "||") {
+		words, ok := shellWords(cmd)
+		if !ok {
+			return target.Unsupportedf("the command %q", cmd)
+		}
+		if err = r.shellCommand(words, dir, profile); target.IsUnsupported(err) == nil {
+			return err
+		}
+	}
+	return err
 }
 
 // splitCommands yields the commands of a line, without comments.
@@ -162,7 +173,7 @@ func product(expr string) (string, bool) {
 func dropRedirections(words []string) []string {
 	var out []string
 	for i := 0; i < len(words); i++ {
-		w := strings.TrimLeft(words[i], "12")
+		w := strings.TrimLeft(words[i], "12&")
 		switch {
 		case w == ">" || w == ">>":
 			i++
@@ -195,6 +206,9 @@ func (r *run) shellCommand(words []string, dir string, profile bool) error {
 	case !profile && r.hasShell() && (name == "ip" || name == "tc"):
 		return target.Unsupportedf("the command %q", strings.Join(words, " ")) // the shell's to run
 	case name == "ip" && len(words) > 2 && words[1] == "tcp_metrics" && words[2] == "flush":
+		if t, ok := r.target.(target.Forgetful); ok {
+			t.Forget()
+		}
 		return nil
 	case linkMTU(words) != 0 && linkMTU(words) == r.interfaceMTU():
 		return nil // prepare has read it.

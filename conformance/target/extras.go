@@ -38,6 +38,14 @@ type RecvLowat interface {
 	RcvLowat() int
 }
 
+// FastOpener is an endpoint that can send data with its SYN (RFC 7413), as sendto
+// with MSG_FASTOPEN does.
+type FastOpener interface {
+	// ConnectWithData connects and returns how much of the data was taken. A
+	// connection that has been started without data is a *tcpip.ErrConnectStarted.
+	ConnectWithData(addr tcpip.FullAddress, p tcpip.Payloader) (int64, tcpip.Error)
+}
+
 // Sysctls is a protocol with settings beyond gVisor's option types. Names are
 // Linux's, without "net.ipv4."; values are in Linux's notation. A setting that
 // the protocol does not have is a *tcpip.ErrUnknownProtocolOption.

@@ -60,6 +60,9 @@ type netstack struct {
 	// rebuild, if set, returns a protocol made with settings, among them
 	// name, and whether name is one that it can be made with.
 	rebuild func(settings map[string]string, name string) (stack.TransportProtocolFactory, bool)
+	// reconfigure, if set, changes a setting of the protocol in use, and reports
+	// whether it is one that it has.
+	reconfigure func(n *netstack, name, value string) (bool, error)
 	// builtWith are the settings that the protocol was made with.
 	builtWith map[string]string
 

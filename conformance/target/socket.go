@@ -361,6 +361,12 @@ func (n *netstack) write(s *socket, c Write) (Pending, error) {
 	if c.Unmapped {
 		return nil, errUnmapped
 	}
+	// A connection that waits for its first write begins with it.
+	if c.Flags&MsgFastOpen != 0 || tcp.EndpointState(s.ep.State()) == tcp.StateConnecting {
+		if _, ok := s.ep.(FastOpener); ok {
+			return n.fastWrite(s, c)
+		}
+	}
 	if bad := c.Flags &^ knownWrite; bad != 0 {
 		return nil, Unsupportedf("send flags %#x", uint32(bad))
 	}

@@ -106,6 +106,7 @@ var options = map[optionName]option{
 	{"IPPROTO_TCP", "TCP_LINGER2"}:      durationOption[tcpip.TCPLingerTimeoutOption](time.Second),
 	{"IPPROTO_TCP", "TCP_SYNCNT"}:       numberOption(tcpip.TCPSynCountOption),
 	{"IPPROTO_TCP", "TCP_WINDOW_CLAMP"}: numberOption(tcpip.TCPWindowClampOption),
+	{"IPPROTO_TCP", "TCP_FASTOPEN_KEY"}: {set: setFastOpenKey},
 	{"IPPROTO_TCP", "TCP_CONGESTION"}:   {set: setCongestion, get: getCongestion},
 
 	{"IPPROTO_IP", "IP_TOS"}:              numberOption(tcpip.IPv4TOSOption),

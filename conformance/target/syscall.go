@@ -122,6 +122,8 @@ type Write struct {
 	Parts []int
 	// To is the address given to sendto or sendmsg, if one was.
 	To netip.AddrPort
+	// NoFamily says that the address given is one of no family (AF_UNSPEC).
+	NoFamily bool
 	// Unmapped says that Data is at an address that is not mapped.
 	Unmapped bool
 }

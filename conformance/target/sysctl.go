@@ -20,6 +20,11 @@ func (n *netstack) Configure(name, value string) error {
 	if done, err := n.reopen(name, value); done {
 		return err
 	}
+	if n.reconfigure != nil {
+		if done, err := n.reconfigure(n, name, value); done {
+			return err
+		}
+	}
 	if err := n.set(name, value); err != nil {
 		return err
 	}
@@ -166,31 +171,32 @@ var sysctls = map[string]func(value string) (tcpip.SettableTransportProtocolOpti
 // that choose a default that no packet shows: these values change nothing.
 // Any other value is unsupported.
 var settled = map[string][]string{
-	"net.ipv4.tcp_timestamps":                {"1"},
-	"net.ipv4.tcp_window_scaling":            {"1"},
-	"net.ipv4.tcp_dsack":                     {"1"},
-	"net.ipv4.tcp_fack":                      {"0"},
-	"net.ipv4.tcp_ecn":                       {"0", "2"},
-	"net.ipv4.tcp_ecn_option":                {"0", "1", "2"},
-	"net.ipv4.tcp_ecn_fallback":              {"0", "1"},
-	"net.ipv4.tcp_frto":                      {"0", "2"},
-	"net.ipv4.tcp_reordering":                {"3"},
-	"net.ipv4.tcp_mtu_probing":               {"0"},
-	"net.ipv4.tcp_early_retrans":             {"3", "4"},
-	"net.ipv4.tcp_slow_start_after_idle":     {"1"},
-	"net.ipv4.tcp_no_metrics_save":           {"0", "1"},
-	"net.ipv4.tcp_pacing_ss_ratio":           {"200"},
-	"net.ipv4.tcp_pacing_ca_ratio":           {"120"},
-	"net.ipv4.tcp_notsent_lowat":             {"4294967295", "-1"},
-	"net.ipv4.tcp_fastopen":                  {"0", "0x70403", "0x70402", "0x70400", "1", "3"},
-	"net.ipv4.tcp_fastopen_key":              {"a1a1a1a1-b2b2b2b2-c3c3c3c3-d4d4d4d4"},
-	"net.ipv4.tcp_synack_retries":            {"5"},
-	"net.ipv4.tcp_abort_on_overflow":         {"0"},
-	"net.ipv4.tcp_rfc1337":                   {"1"},
-	"net.ipv4.tcp_plb_enabled":               {"0"},
-	"net.ipv4.tcp_shrink_window":             {"0"},
-	"net.ipv4.tcp_stdurg":                    {"0"},
-	"net.ipv4.tcp_workaround_signed_windows": {"0"},
+	"net.ipv4.tcp_timestamps":                     {"1"},
+	"net.ipv4.tcp_window_scaling":                 {"1"},
+	"net.ipv4.tcp_dsack":                          {"1"},
+	"net.ipv4.tcp_fack":                           {"0"},
+	"net.ipv4.tcp_ecn":                            {"0", "2"},
+	"net.ipv4.tcp_ecn_option":                     {"0", "1", "2"},
+	"net.ipv4.tcp_ecn_fallback":                   {"0", "1"},
+	"net.ipv4.tcp_frto":                           {"0", "2"},
+	"net.ipv4.tcp_reordering":                     {"3"},
+	"net.ipv4.tcp_mtu_probing":                    {"0"},
+	"net.ipv4.tcp_early_retrans":                  {"3", "4"},
+	"net.ipv4.tcp_slow_start_after_idle":          {"1"},
+	"net.ipv4.tcp_no_metrics_save":                {"0", "1"},
+	"net.ipv4.tcp_pacing_ss_ratio":                {"200"},
+	"net.ipv4.tcp_pacing_ca_ratio":                {"120"},
+	"net.ipv4.tcp_notsent_lowat":                  {"4294967295", "-1"},
+	"net.ipv4.tcp_fastopen":                       {"0", "0x70403", "0x70402", "0x70400", "1", "3"},
+	"net.ipv4.tcp_fastopen_key":                   {"a1a1a1a1-b2b2b2b2-c3c3c3c3-d4d4d4d4"},
+	"net.ipv4.tcp_fastopen_blackhole_timeout_sec": {"0"},
+	"net.ipv4.tcp_synack_retries":                 {"5"},
+	"net.ipv4.tcp_abort_on_overflow":              {"0"},
+	"net.ipv4.tcp_rfc1337":                        {"1"},
+	"net.ipv4.tcp_plb_enabled":                    {"0"},
+	"net.ipv4.tcp_shrink_window":                  {"0"},
+	"net.ipv4.tcp_stdurg":                         {"0"},
+	"net.ipv4.tcp_workaround_signed_windows":      {"0"},
 }
 
 // withoutEffect are settings about how Linux builds super-segments for offload,

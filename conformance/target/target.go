@@ -61,6 +61,12 @@ type Host interface {
 	Command(dir, command string) error
 }
 
+// Forgetful is a target that can forget what it has learned about peers, as the
+// command "ip tcp_metrics flush" makes Linux do.
+type Forgetful interface {
+	Forget()
+}
+
 // Breakable is a target that may stop to work, as one that lives in another
 // process does when that ends. From then on its methods return at once, and what
 // they return means nothing.

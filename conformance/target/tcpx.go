@@ -1,6 +1,7 @@
 package target
 
 import (
+	"maps"
 	"time"
 
 	"github.com/plumbline/plumbline/ext/pmtu"
@@ -13,17 +14,18 @@ var (
 	_ Urgent     = (*tcpx.Endpoint)(nil)
 	_ TCPOptions = (*tcpx.Endpoint)(nil)
 	_ RecvLowat  = (*tcpx.Endpoint)(nil)
+	_ FastOpener = (*tcpx.Endpoint)(nil)
 )
 
 // TCPX returns the kind of target that runs Plumbline's own TCP.
 func TCPX() Kind {
-	k := Netstack("tcpx", "Plumbline's TCP", Capabilities{ECN: true, AccECN: true}, tcpx.NewProtocol)
+	k := Netstack("tcpx", "Plumbline's TCP", Capabilities{ECN: true, AccECN: true, FastOpen: true}, tcpx.NewProtocol)
 	k.Open = func(cfg Config) (Target, error) {
 		n, err := openNetstack(cfg, tcpx.NewProtocol)
 		if err != nil {
 			return nil, err
 		}
-		n.rebuild = tcpxWith
+		n.rebuild, n.reconfigure = tcpxWith, tcpxConfigure
 		return n, nil
 	}
 	return k
@@ -58,18 +60,43 @@ var ecnModes = [...]tcpx.ECNMode{tcpx.ECNOff, tcpx.ECNOn, tcpx.ECNPassive, tcpx.
 // tcpxWith returns a tcpx with settings, and whether it has the last of them,
 // name, at all.
 func tcpxWith(settings map[string]string, name string) (stack.TransportProtocolFactory, bool) {
-	if tcpxSettings[name] == nil {
-		return nil, false
-	}
 	var opts []tcpx.Option
-	for n, value := range settings {
-		v, ok := number(value)
+	for n := range settings {
+		opt, ok := tcpxOption(settings, n)
 		if !ok {
 			return nil, false
 		}
-		opts = append(opts, tcpxSettings[n](v))
+		opts = append(opts, opt)
 	}
 	return tcpx.New(opts...), true
+}
+
+// tcpxOption turns one of the settings into an option, and reports whether there
+// is one for it.
+func tcpxOption(settings map[string]string, name string) (tcpx.Option, bool) {
+	if name == fastOpenSysctl || name == fastOpenKeySysctl {
+		return fastOpenOption(settings[fastOpenSysctl], settings[fastOpenKeySysctl])
+	}
+	v, ok := number(settings[name])
+	if tcpxSettings[name] == nil || !ok {
+		return nil, false
+	}
+	return tcpxSettings[name](v), true
+}
+
+// tcpxConfigure changes a setting of a tcpx in use, and reports whether it has it.
+func tcpxConfigure(n *netstack, name, value string) (bool, error) {
+	settings := maps.Clone(n.builtWith)
+	settings[name] = value
+	opt, ok := tcpxOption(settings, name)
+	if !ok {
+		return false, nil
+	}
+	if err := tcpx.Configure(n.stack, opt); err != nil {
+		return true, &UnsupportedError{What: "sysctl " + name + "=" + value, Why: "in use"}
+	}
+	n.builtWith = settings
+	return true, nil
 }
 
 // tcpxInfo translates what tcpx tells.
@@ -138,7 +165,8 @@ func tcpxInfo(i tcpx.Info) Info {
 // tcpi_options.
 func infoOptions(i tcpx.Info) int64 {
 	const timestamps, sack, wscale, ecn = 1, 2, 4, 8
-	return flag(i.OptECN)*ecn | flag(i.OptTimestamps)*timestamps | flag(i.OptSACK)*sack | flag(i.OptWindowScale)*wscale
+	const synData, child = 32, 128
+	return flag(i.OptSynData)*synData | flag(i.OptFastOpenChild)*child | flag(i.OptECN)*ecn | flag(i.OptTimestamps)*timestamps | flag(i.OptSACK)*sack | flag(i.OptWindowScale)*wscale
 }
 
 // flag is 1 if b.

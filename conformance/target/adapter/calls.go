@@ -78,6 +78,9 @@ func encodeCall(call target.Call) (string, *callArgs, error) {
 	case target.Read:
 		return "read", &callArgs{FD: c.FD, Max: c.Max, Flags: uint32(c.Flags)}, nil
 	case target.Write:
+		if c.NoFamily {
+			return "", nil, target.Unsupportedf("an address of no family")
+		}
 		return "write", &callArgs{FD: c.FD, Data: c.Data, Flags: uint32(c.Flags), Addr: c.To}, nil
 	case target.Shutdown:
 		return "shutdown", &callArgs{FD: c.FD, Read: c.Read, Write: c.Write}, nil

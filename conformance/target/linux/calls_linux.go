@@ -357,6 +357,9 @@ func (h *host) write(c target.Write, f *file) (target.Pending, error) {
 	if bad := c.Flags &^ writeFlags; bad != 0 {
 		return nil, target.Unsupportedf("send flags %#x", uint32(bad))
 	}
+	if c.NoFamily {
+		return nil, target.Unsupportedf("an address of no family")
+	}
 	if c.Unmapped {
 		return h.immediate(writeUnmapped(c))
 	}
