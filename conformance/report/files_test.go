@@ -300,7 +300,6 @@ func TestCoverageOfOtherRFCs(t *testing.T) {
 		"RFC5961-3.2-b": {runner.Pass, runner.XFail},
 		"RFC5961-4.2":   {runner.Untested, runner.Untested},
 		"RFC6298-2.4":   {runner.NotApplicable, runner.NotApplicable},
-		"RFC7413-4.2":   {runner.Unsupported, runner.Unsupported},
 	}
 	for _, c := range report.OtherCoverage(results) {
 		w, ok := want[c.ID]

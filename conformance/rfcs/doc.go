@@ -15,7 +15,7 @@
 // RFC 5961 are optional, and their steps are MUSTs for who does them.
 //
 // Section, level and meaning of each row were compared with the text of its RFC,
-// those of RFC 826 excepted. RFC 826 has neither key words nor numbers of sections: "generation" and
+// those of RFC 826 and RFC 7413 excepted. RFC 826 has neither key words nor numbers of sections: "generation" and
 // "reception" are those on packets.
 //
 // Each row names the tests that prove it. Those of ARP are tests in Go of package

@@ -80,8 +80,8 @@ type Options struct {
 	// what the names of scripts are relative to; it may begin with "..". If
 	// ReadFile is nil such commands are unsupported.
 	ReadFile func(name string) ([]byte, error)
-	// Addrs are the addresses of the link, whatever the script says. The zero
-	// value means those of the script, or [target.DefaultAddrs].
+	// Addrs are the addresses of the link, but for those that the script names.
+	// The zero value means [target.DefaultAddrs].
 	Addrs target.Addrs
 	// Shell, if not "", runs the commands of scripts in a shell, on targets
 	// that are a [target.Host]. It is the directory that the names of scripts
