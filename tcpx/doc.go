@@ -14,7 +14,8 @@
 //
 // The rules of TCP are in internal/tcb: one connection as a state machine that knows no lock, clock or stack. This package is what connects it to netstack: it owns the
 // addresses and ports (bind.go, connect.go), takes packets in and hands them to the core (receive.go), sends what the core produces (transmit.go), keeps one timer an endpoint
-// (timer.go), and plays LISTEN, with its two queues and SYN cookies (listen.go, accept.go, cookie.go).
+// (timer.go), and plays LISTEN, with its two queues and SYN cookies (listen.go, accept.go, cookie.go). Fast Open, which is off unless WithFastOpen turns it on, has its
+// cookies and listeners in fastopen.go, its clients in fastopen_client.go and what they remember in fastopen_cache.go.
 //
 // There is no goroutine, neither per connection nor per stack. Who delivers a packet processes it; if the endpoint is busy the packet waits in a backlog that
 // the holder empties before it lets go. lock.go has the rules. All time comes from the stack's clock and all randomness from the stack, so that a stack

@@ -59,7 +59,7 @@ type Info struct {
 	BusyTime, RwndLimited, SndbufLimited time.Duration
 	// NotsentBytes is what is queued and was never sent.
 	NotsentBytes uint32
-	// Delivered counts segments delivered, DeliveredCE those of them that accurate ECN tells were marked.
+	// Delivered counts segments delivered, our SYN among them as in Linux, DeliveredCE those of them that accurate ECN tells were marked.
 	Delivered, DeliveredCE uint32
 	// DSACKDups counts DSACKs received; RcvOOOPack segments received out of order.
 	DSACKDups, RcvOOOPack uint32
