@@ -13,7 +13,7 @@ var handshake = []mutant{
 	{name: "syn-window-scaled", file: arriveGo, breaks: "RFC 7323 2.2: the window of a SYN is not scaled",
 		old: "uint32(s.Wnd), uint32(s.Wnd)\n\tt.sndWl1", new: "uint32(s.Wnd)<<t.sndWScale, uint32(s.Wnd)<<t.sndWScale\n\tt.sndWl1"},
 	{name: "syn-received-keeps-on-syn", file: arriveGo, breaks: "RFC 9293 3.10.7.4, fourth: a SYN in SYN-RECEIVED returns to LISTEN",
-		old: "if t.state == StateSynRecv && t.has(flagPassive) {\n\t\t\tt.toClosed()", new: "if false {\n\t\t\tt.toClosed()"},
+		old: "if t.state == StateSynRecv && t.has(flagPassive) && !t.has(flagEarly) {\n\t\t\tt.toClosed()", new: "if false {\n\t\t\tt.toClosed()"},
 	{name: "syn-again-unanswered", file: arriveGo, breaks: "RFC 9293 3.10.7.4: the SYN again is answered, since the SYN-ACK may be lost",
 		old: "if now-t.lastSend >= minSynAckGap {", new: "if false {"},
 	{name: "simultaneous-window-scaled", file: arriveGo, breaks: "RFC 7323 2.2: the window of a SYN-ACK is not scaled",
