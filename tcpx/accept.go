@@ -46,7 +46,7 @@ func (e *Endpoint) listenSYN(s *inbound) {
 		e.sendCookie(s)
 	default:
 		now := p.now()
-		fast := e.fastOpenFor(s, &fastOpen, now)
+		fast := e.fastOpenFor(s, fastOpen, now)
 		c, err := p.newChild(s, e, new(waiter.Queue))
 		if err != nil {
 			if fast != nil && fast.Accept {

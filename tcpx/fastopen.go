@@ -58,7 +58,7 @@ func WithFastOpen(c FastOpenConfig) Option {
 		c.CacheSize = defaultFastOpenCache
 	}
 	c.Keys = append([]FastOpenKey(nil), c.Keys...)
-	return func(o *protocolOptions) { o.fastOpen = c }
+	return func(o *protocolOptions) { o.fastOpen = &c }
 }
 
 const (
@@ -88,7 +88,10 @@ type fastOpen struct {
 func (p *protocol) fastOpenConfig() FastOpenConfig {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	return p.opts.fastOpen
+	if p.opts.fastOpen == nil {
+		return FastOpenConfig{}
+	}
+	return *p.opts.fastOpen
 }
 
 // cookieKeys returns the keys of cookies: the first makes them.
@@ -215,7 +218,7 @@ func (e *Endpoint) getFastOpen(opt int) int {
 
 // fastOpenFor decides how a SYN takes part in Fast Open (RFC 7413 §4.1.2, §4.2.2), nil if it does not. What it accepts counts as pending. The caller holds e.mu of the listener.
 func (e *Endpoint) fastOpenFor(s *inbound, c *FastOpenConfig, now tcb.Time) *tcb.FastOpen {
-	if !c.Server {
+	if c == nil || !c.Server {
 		return nil
 	}
 	own := e.fastOptions()

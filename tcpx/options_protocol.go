@@ -63,7 +63,8 @@ type protocolOptions struct {
 	timeWaitLimit                  int
 	pmtu                           *pmtuOptions
 	pacing                         bool
-	fastOpen                       FastOpenConfig
+	// fastOpen is replaced, never changed; nil stands for the zero value.
+	fastOpen *FastOpenConfig
 }
 
 // WithCongestion sets the congestion control algorithm of new connections by its registered name. The default is "cubic"; others must be imported to be known.

@@ -60,10 +60,13 @@ type savedProtocol struct {
 	opts    protocolOptions
 	hasPMTU bool
 	pmtu    pmtuOptions
+	// fastOpen is the configuration of Fast Open, but for its keys: they are drawn anew, or given to the new stack by Configure.
+	hasFastOpen bool
+	fastOpen    FastOpenConfig
 }
 
 func (s *savedProtocol) fields() []savedField {
-	o, c, k := &s.opts, &s.pmtu.config, &s.pmtu.cache
+	o, c, k, f := &s.opts, &s.pmtu.config, &s.pmtu.cache, &s.fastOpen
 	return []savedField{
 		{"sack", &o.sack}, {"nagle", &o.nagle}, {"cookies", &o.cookies}, {"moderate", &o.moderate},
 		{"timestamps", &o.timestamps}, {"windowScaling", &o.windowScaling}, {"recovery", &o.recovery},
@@ -74,6 +77,9 @@ func (s *savedProtocol) fields() []savedField {
 		{"initialWindow", &o.initialWindow}, {"ecn", &o.ecn}, {"synQueue", &o.synQueue},
 		{"memoryBudget", &o.memoryBudget}, {"orphanLimit", &o.orphanLimit}, {"timeWaitLimit", &o.timeWaitLimit},
 		{"pacing", &o.pacing},
+		{"hasFastOpen", &s.hasFastOpen}, {"fastClient", &f.Client}, {"fastDeferred", &f.Deferred}, {"fastServer", &f.Server}, {"fastBacklog", &f.Backlog},
+		{"fastKeyLifetime", &f.KeyLifetime}, {"fastCacheSize", &f.CacheSize}, {"fastExperimental", &f.Experimental},
+		{"fastClientWithoutCookie", &f.ClientWithoutCookie}, {"fastServerWithoutCookie", &f.ServerWithoutCookie},
 		{"hasPMTU", &s.hasPMTU},
 		{"pmtuMode", &c.Mode}, {"pmtuMin", &c.Min}, {"pmtuBase", &c.Base}, {"pmtuMax", &c.Max}, {"pmtuStep", &c.Step},
 		{"pmtuMaxProbes", &c.MaxProbes}, {"pmtuProbeTimeout", &c.ProbeTimeout}, {"pmtuRaiseInterval", &c.RaiseInterval},
@@ -100,6 +106,9 @@ func (p *protocol) StateSave(m state.Sink) {
 	if o := s.opts.pmtu; o != nil {
 		s.hasPMTU, s.pmtu = true, pmtuOptions{config: o.config, cache: o.cache}
 	}
+	if f := s.opts.fastOpen; f != nil {
+		s.hasFastOpen, s.fastOpen = true, *f
+	}
 	m.Save(0, &p.stack)
 	saveFields(m, 1, s.fields())
 }
@@ -112,6 +121,9 @@ func (p *protocol) StateLoad(_ context.Context, m state.Source) {
 	m.AfterLoad(func() {
 		if s.hasPMTU {
 			s.opts.pmtu = &s.pmtu
+		}
+		if s.hasFastOpen {
+			s.opts.fastOpen = &s.fastOpen
 		}
 		p.init(s.opts)
 		p.pause.on.Store(true) // until Restore
@@ -254,7 +266,7 @@ func (e *Endpoint) restore(s *savedEndpoint) (ended bool) {
 	case s.phase == phaseListen:
 		e.lst = newListener(s.backlog)
 		e.lst.shut = s.shut
-	case s.phase == phaseOpen:
+	case s.phase == phaseOpen || s.phase == phaseDeferred:
 		e.tcb.Lost(tcb.ReasonAborted)
 		e.cleanup()
 		return true

@@ -327,7 +327,7 @@ func TestCheckpointKeepsOptions(t *testing.T) {
 }
 
 func withoutPointers(o protocolOptions) protocolOptions {
-	o.pmtu = nil
+	o.pmtu, o.fastOpen = nil, nil
 	return o
 }
 
@@ -338,7 +338,7 @@ func TestCheckpointHasEveryOption(t *testing.T) {
 	for _, f := range slices.Concat(p.fields(), s.fields(e)) {
 		saved = append(saved, f.at)
 	}
-	elsewhere := []string{"protocolOptions.pmtu", "Settings.Tuning", "Options.Validate", "Options.OnChange"}
+	elsewhere := []string{"protocolOptions.pmtu", "protocolOptions.fastOpen", "Tuning.FastOpen", "Settings.Tuning", "Options.Validate", "Options.OnChange"}
 	for _, v := range []any{&p.opts, &p.pmtu.config, &p.pmtu.cache, &s.settings, &s.tuning, &e.bound} {
 		v := reflect.ValueOf(v).Elem()
 		for i := range v.NumField() {
