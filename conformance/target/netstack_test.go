@@ -362,7 +362,10 @@ func TestSettingsOfTCPX(t *testing.T) {
 				t.Errorf("%s: options %s", tt.name, script.OptionsString(options))
 			}
 		}
-		if err := h.Configure("net.ipv4.tcp_timestamps", "0"); target.IsUnsupported(err) == nil {
+		if err := h.Configure("net.ipv4.tcp_timestamps", "0"); err != nil {
+			t.Errorf("%s: a setting in use: %v", tt.name, err)
+		}
+		if err := h.Configure("net.ipv4.tcp_mtu_probing", "2"); target.IsUnsupported(err) == nil {
 			t.Errorf("%s: a setting that comes too late: %v", tt.name, err)
 		}
 	}
