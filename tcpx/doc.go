@@ -17,6 +17,8 @@
 // (timer.go), and plays LISTEN, with its two queues and SYN cookies (listen.go, accept.go, cookie.go). Fast Open, which is off unless WithFastOpen turns it on, has its
 // cookies and listeners in fastopen.go, its clients in fastopen_client.go and what they remember in fastopen_cache.go.
 //
+// A checkpoint, made with gVisor's state package, keeps sockets, what they are set to and what they listen on, and ends connections in the copy (state.go).
+//
 // There is no goroutine, neither per connection nor per stack. Who delivers a packet processes it; if the endpoint is busy the packet waits in a backlog that
 // the holder empties before it lets go. lock.go has the rules. All time comes from the stack's clock and all randomness from the stack, so that a stack
 // with a manual clock behaves the same each time.

@@ -92,12 +92,18 @@ func open(t *testing.T, ns *nstest.Namespace) (f *os.File) {
 	return f
 }
 
-// run runs a program in a sandbox that sees the files of this machine, and returns what it prints.
-func (l *lab) run(t *testing.T, args ...string) string {
+// box is one sandbox, which sees the files of this machine.
+type box struct {
+	t                  *testing.T
+	bundle, root, name string
+}
+
+// newBox describes a sandbox that runs a program.
+func (l *lab) newBox(t *testing.T, args ...string) *box {
 	t.Helper()
-	bundle, root, name := t.TempDir(), t.TempDir(), fmt.Sprintf("box-%d-%d", os.Getpid(), rand.Uint32())
+	b := &box{t: t, bundle: t.TempDir(), root: t.TempDir(), name: fmt.Sprintf("box-%d-%d", os.Getpid(), rand.Uint32())}
 	// runsc leaves an empty namespace mounted there.
-	t.Cleanup(func() { _ = unix.Unmount(filepath.Join(root, "null-netns"), unix.MNT_DETACH) })
+	t.Cleanup(func() { _ = unix.Unmount(filepath.Join(b.root, "null-netns"), unix.MNT_DETACH) })
 	config, err := json.Marshal(map[string]any{
 		"ociVersion": "1.0.0",
 		"process": map[string]any{
@@ -113,12 +119,40 @@ func (l *lab) run(t *testing.T, args ...string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(bundle, "config.json"), config, 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(b.bundle, "config.json"), config, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, runsc(t), "--root", root, "--network=sandbox", "--ignore-cgroups", "--overlay2=none", "run", "--bundle", bundle, name)
+	return b
+}
+
+// command is runsc with a command of its own; it has five minutes.
+func (b *box) command(args ...string) *exec.Cmd {
+	ctx, cancel := context.WithTimeout(b.t.Context(), 5*time.Minute)
+	b.t.Cleanup(cancel)
+	return exec.CommandContext(ctx, runsc(b.t), append([]string{"--root", b.root, "--network=sandbox", "--ignore-cgroups", "--overlay2=none"}, args...)...)
+}
+
+// do is command run to its end. What it prints goes to a file and not through a pipe, which a sandbox that stays would keep open.
+func (b *box) do(args ...string) {
+	b.t.Helper()
+	out, err := os.Create(filepath.Join(b.t.TempDir(), "out"))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer out.Close()
+	cmd := b.command(args...)
+	cmd.Stdout, cmd.Stderr = out, out
+	if err := cmd.Run(); err != nil {
+		text, _ := os.ReadFile(out.Name())
+		b.t.Fatalf("runsc %s: %v\n%s", strings.Join(args, " "), err, text)
+	}
+}
+
+// run runs a program in a sandbox and returns what it prints.
+func (l *lab) run(t *testing.T, args ...string) string {
+	t.Helper()
+	b := l.newBox(t, args...)
+	cmd := b.command("run", "--bundle", b.bundle, b.name)
 	var out strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Run(); err != nil {
@@ -209,4 +243,44 @@ func TestSandboxHasOurTCP(t *testing.T) {
 	if report.End.Sender != "bbr" || report.End.SumReceived.Bytes == 0 {
 		t.Errorf("got %+v\n%s", report.End, got)
 	}
+}
+
+// TestSandboxCheckpoint: a server goes on to listen in a copy of its sandbox.
+func TestSandboxCheckpoint(t *testing.T) {
+	runsc(t)
+	iperf := nstest.Program(t, "iperf3")
+	l := newLab(t)
+	b := l.newBox(t, iperf, "--server", "--forceflush")
+	server := b.command("run", "--bundle", b.bundle, b.name)
+	out, err := server.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	// Its first output says that it listens.
+	if _, err := out.Read(make([]byte, 4096)); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() { defer close(done); _, _ = io.Copy(io.Discard, out) }()
+	send := func() { l.peer.Run(t, iperf, "--client", boxAddress, "--bytes", "4M") }
+	send()
+
+	image := t.TempDir()
+	b.do("checkpoint", "--image-path", image, b.name)
+	<-done
+	_ = server.Wait() // the checkpoint has killed it
+	b.do("delete", "--force", b.name)
+
+	// The first sandbox took the address from the device.
+	eth, err := l.box.Netlink().LinkByName("eth0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.box.AddAddr(t, eth, boxAddress+"/24")
+	b.do("restore", "--detach", "--image-path", image, "--bundle", b.bundle, b.name+"-copy")
+	defer b.do("delete", "--force", b.name+"-copy")
+	send()
 }
