@@ -314,12 +314,13 @@ func (e *Endpoint) Shutdown(flags tcpip.ShutdownFlags) tcpip.Error {
 		e.cleanup()
 		return nil
 	}
-	if connecting(state) && !e.usable(state) {
+	usable := e.usable(state) || flags&tcpip.ShutdownWrite != 0 && e.tcb.TextOnSYN()
+	if connecting(state) && !usable {
 		e.tcb.Abort(now, tcb.ReasonReset)
 		e.collect()
 		return nil
 	}
-	if !e.usable(state) {
+	if !usable {
 		return &tcpip.ErrNotConnected{}
 	}
 	if flags&tcpip.ShutdownRead != 0 && !e.shutRead {

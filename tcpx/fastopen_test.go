@@ -196,6 +196,65 @@ func TestFastOpenConnectIsDeferred(t *testing.T) {
 	})
 }
 
+// TestFastOpenEndsAtOnce: a program that has all it wants to say on the SYN may end there; what it was told is taken arrives, with the end behind it.
+func TestFastOpenEndsAtOnce(t *testing.T) {
+	for _, how := range []struct {
+		name string
+		end  func(s *socket)
+	}{
+		{"shutdown", func(s *socket) { s.must(s.Shutdown(tcpip.ShutdownWrite)) }},
+		{"shutdown of both", func(s *socket) { s.must(s.Shutdown(tcpip.ShutdownWrite | tcpip.ShutdownRead)) }},
+		{"close", func(s *socket) { s.Close() }},
+	} {
+		for _, net := range []struct {
+			name  string
+			spoil func(w *world)
+		}{
+			{"the cookie is good", func(*world) {}},
+			{"the cookie is not", func(w *world) {
+				c := fastBoth
+				c.Keys = []FastOpenKey{{1}}
+				if err := Configure(w.b.stack, WithFastOpen(c)); err != nil {
+					t.Fatal(err)
+				}
+			}},
+			{"the SYN is lost", func(w *world) {
+				lost := false
+				w.a.wire.pass = func(*packet) bool { defer func() { lost = true }(); return lost }
+			}},
+		} {
+			t.Run(how.name+"/"+net.name, func(t *testing.T) {
+				w, l := fastWorld(t, fastBoth)
+				net.spoil(w)
+				held := w.a.wire.pass
+				if held == nil {
+					// The answer to SYN is late, so that the end comes before it.
+					w.b.wire.pass = func(*packet) bool { return false }
+				}
+				c, n := w.a.fastDial(w.b.at(80), "request")
+				if n != 7 {
+					t.Fatalf("%d octets were taken", n)
+				}
+				c.state(tcp.StateSynSent)
+				how.end(c)
+				_, err := c.Write(bytes.NewReader([]byte("x")), tcpip.WriteOptions{})
+				c.want(err, &tcpip.ErrClosedForSend{})
+				w.b.wire.pass = nil
+				w.run(10 * time.Second)
+				s := l.accept()
+				s.wantRead("request")
+				s.wantReadError(&tcpip.ErrClosedForReceive{})
+				s.Close()
+				w.run(5 * time.Minute)
+				c.state(tcp.StateClose)
+				if n := len(w.a.stack.RegisteredEndpoints()); n != 0 {
+					t.Errorf("%d endpoints are left", n)
+				}
+			})
+		}
+	}
+}
+
 // TestFastOpenListener: the listener's own options.
 func TestFastOpenListener(t *testing.T) {
 	c := fastBoth

@@ -165,7 +165,7 @@ func (e *Endpoint) writeLocked(p tcpip.Payloader, more, urgent bool) (int64, tcp
 // writable tells why nothing can be written whatever the room, nil if something can. The caller holds e.mu.
 func (e *Endpoint) writable() tcpip.Error {
 	switch state := e.stateLocked(); {
-	case connecting(state) && !e.usable(state):
+	case connecting(state) && !e.usable(state) && !e.shutWrite:
 		return &tcpip.ErrWouldBlock{}
 	case state == tcp.StateError:
 		if err := e.takeHardError(); err != nil {

@@ -81,6 +81,9 @@ func (t *TCB) arrivesSynSent(now Time, s *Segment) {
 	if t.FastOpen != nil {
 		t.synAnswered(now, s)
 	}
+	if t.has(flagFinQueued) {
+		t.setState(StateFinWait1)
+	}
 	if t.has(flagAccECN) {
 		t.ackSYN(now)
 	} else {

@@ -81,6 +81,10 @@ func (t *TCB) ShutdownWrite(now Time) {
 	}
 	switch t.state {
 	case StateSynSent:
+		if t.TextOnSYN() {
+			t.queueFIN() // the state becomes FIN-WAIT-1 when the SYN is acknowledged
+			return
+		}
 		t.toClosed()
 		return
 	case StateSynRecv:

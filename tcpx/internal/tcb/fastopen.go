@@ -105,6 +105,13 @@ func (t *TCB) OpenFast(now Time, p *OpenParams, r io.Reader, n int) (int, error)
 	return n, err
 }
 
+// TextOnSYN reports that the handshake of an active open is not complete and its SYN had text. The user was told that the text is taken, so that CLOSE does not do away with it, as it
+// does in SYN-SENT without any (RFC 9293 §3.10.4).
+func (t *TCB) TextOnSYN() bool {
+	f := t.FastOpen
+	return f != nil && !f.Accept && f.SynText > 0 && (t.state == StateSynSent || t.state == StateSynRecv)
+}
+
 // synRoom is how much text a SYN can carry: what the peer's MSS, ours as the user set it, and the path allow, less room for options, of which the path may add some.
 func (t *TCB) synRoom() int {
 	m := t.peerMSS // the default
