@@ -185,6 +185,8 @@ func (t *TCB) synAnswered(now Time, s *Segment) {
 	t.rtx.Sent(r)
 	t.rtx.MarkLost(0)
 	t.rec.tooBig = true
+	t.retransSince = now
+	t.arm(timerRTO, t.rtoAt(now)) // should the link refuse it now
 }
 
 // acceptEarly takes the text of a SYN with a good cookie and lets the user have the connection (RFC 7413 §4.2.2). A FIN beside it is left to the peer to send again.
