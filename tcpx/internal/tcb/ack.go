@@ -88,7 +88,7 @@ func (t *TCB) synAcked(now Time, s *Segment) bool {
 	case early:
 		t.earlyAcked(now, s)
 	case t.FastOpen != nil && !t.has(flagPassive):
-		t.sndUna = s.Ack
+		t.sndUna = t.iss.Add(1 + min(s.Ack.Sub(t.iss+1), t.FastOpen.SynText)) // a FIN that has left is for the rules of any ACK
 		t.synAnswered(now, s)
 	}
 	return true
