@@ -117,14 +117,14 @@ func TestKernelPeer(t *testing.T) {
 	}
 }
 
-// echo sends data from the kernel to the netstack, which sends it back.
-func echo(t *testing.T, c *cable, s *stack.Stack, kernel, stackAddr string, proto tcpip.NetworkProtocolNumber, data []byte) {
+// serveEcho sends what comes to port 7 of the netstack back, for one connection. The
+// caller calls what it returns.
+func serveEcho(t *testing.T, s *stack.Stack, proto tcpip.NetworkProtocolNumber) (closeListener func()) {
 	t.Helper()
 	l, err := gonet.ListenTCP(s, tcpip.FullAddress{Port: 7}, proto)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
 	go func() {
 		conn, err := l.Accept()
 		if err != nil {
@@ -133,6 +133,13 @@ func echo(t *testing.T, c *cable, s *stack.Stack, kernel, stackAddr string, prot
 		defer conn.Close()
 		_, _ = io.Copy(conn, conn)
 	}()
+	return func() { l.Close() }
+}
+
+// echo sends data from the kernel to the netstack, which sends it back.
+func echo(t *testing.T, c *cable, s *stack.Stack, kernel, stackAddr string, proto tcpip.NetworkProtocolNumber, data []byte) {
+	t.Helper()
+	defer serveEcho(t, s, proto)()
 	conn, err := c.NS.Dial("tcp", net.JoinHostPort(stackAddr, "7"), nil)
 	if err != nil {
 		t.Fatal(err)

@@ -80,19 +80,7 @@ func testVLANWire(t *testing.T, c *cable) {
 	})
 	near := newNetstack(t, e, tcpx.NewProtocol, "10.2.0.1/24")
 	far := newNetstack(t, other, stockTCP, "10.2.0.2/24")
-	l, err := gonet.ListenTCP(far, tcpip.FullAddress{Port: 7}, header.IPv4ProtocolNumber)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	go func() {
-		conn, err := l.Accept()
-		if err != nil {
-			return
-		}
-		defer conn.Close()
-		_, _ = io.Copy(conn, conn)
-	}()
+	defer serveEcho(t, far, header.IPv4ProtocolNumber)()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	conn, err := gonet.DialContextTCP(ctx, near, tcpip.FullAddress{Addr: tcpip.AddrFrom4([4]byte{10, 2, 0, 2}), Port: 7}, header.IPv4ProtocolNumber)
